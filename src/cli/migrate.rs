@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::stderr::say;
 use super::{progress, table};
 use crate::client::item_error;
-use crate::wire::{MigrateCollectionRequest, Migration, MigrationAction, MigrationPhase};
+use crate::wire::{ClientVectors, MigrateCollectionRequest, Migration, MigrationAction, MigrationPhase};
 
 /// Moves a collection to another embedding model, while it is searched and changed
 #[derive(Debug, clap::Args)]
@@ -33,9 +33,12 @@ pub struct Args {
     /// Use the new model from now on; with --to as soon as everything is embedded
     #[arg(long)]
     switch: bool,
-    /// Keep the vectors of documents that have no text; the models must have the same dimensions
+    /// Keep the vectors of documents that came with one; the models must have the same dimensions
     #[arg(long, requires = "to")]
     keep_vectors: bool,
+    /// Embed the texts of documents that came with a vector, like all others
+    #[arg(long, requires = "to", conflicts_with = "keep_vectors")]
+    replace_vectors: bool,
     /// Use the old model again, after a switch
     #[arg(long, conflicts_with_all = ["to", "switch"])]
     rollback: bool,
@@ -58,12 +61,17 @@ impl Args {
             Self { cancel: true, .. } => MigrationAction::Cancel,
             _ => MigrationAction::Unspecified,
         };
+        let client_vectors = match self {
+            Self { keep_vectors: true, .. } => ClientVectors::Keep,
+            Self { replace_vectors: true, .. } => ClientVectors::Replace,
+            _ => ClientVectors::Unspecified,
+        };
         MigrateCollectionRequest {
             collection: self.collection.clone(),
             model: self.to.clone().unwrap_or_default(),
             action: action.into(),
             switch_when_ready: self.switch && self.to.is_some(),
-            keep_vectors: self.keep_vectors,
+            client_vectors: client_vectors.into(),
         }
     }
 }
@@ -109,6 +117,15 @@ fn phase(state: &Migration) -> &'static str {
     }
 }
 
+/// The treatment of vectors that came with their documents in JSON.
+fn client_vectors(state: &Migration) -> &'static str {
+    match state.client_vectors() {
+        ClientVectors::Unspecified => "refuse",
+        ClientVectors::Keep => "keep",
+        ClientVectors::Replace => "replace",
+    }
+}
+
 /// The state of a migration as JSON.
 pub fn described(state: &Migration) -> Value {
     let error = |error: &crate::wire::MigrationError| {
@@ -124,7 +141,7 @@ pub fn described(state: &Migration) -> Value {
         "old_model": state.old_model, "new_model": state.new_model, "phase": phase(state), "documents": state.documents,
         "copied": state.copied, "pending": state.pending, "failed": state.failed,
         "errors": state.errors.iter().map(error).collect::<Vec<_>>(), "waiting_for": state.waiting_for,
-        "report": report,
+        "report": report, "given": state.given, "client_vectors": client_vectors(state),
     })
 }
 
@@ -148,6 +165,16 @@ fn print(collection: &str, state: &Migration) -> io::Result<()> {
         let percent = |share: f32| format!("{:.0} %", 100.0 * share);
         let (mean, least, n) = (percent(report.mean_overlap), percent(report.least_overlap), report.queries);
         writeln!(out, "of the 10 nearest, both models share {mean} on average of {n} queries, and {least} at least")?;
+    }
+    if state.given > 0 {
+        let given = table::count(state.given);
+        match state.client_vectors() {
+            ClientVectors::Keep => writeln!(out, "{given} documents keep the vectors that came with them")?,
+            ClientVectors::Replace => {
+                writeln!(out, "{given} documents came with vectors, and are embedded from their texts")?
+            }
+            ClientVectors::Unspecified => {}
+        }
     }
     for error in &state.errors {
         let reason = item_error(&error.status.clone().unwrap_or_default());
@@ -185,7 +212,12 @@ mod tests {
         assert_eq!(asked(&["--to", "m", "--switch"]), Some(("m".to_owned(), MigrationAction::Unspecified, true)));
         assert_eq!(asked(&["--switch"]), Some((String::new(), MigrationAction::Switch, false)));
         assert_eq!(asked(&["--rollback"]), Some((String::new(), MigrationAction::Rollback, false)));
-        for wrong in [&["--rollback", "--switch"][..], &["--cancel", "--to", "m"], &["--keep-vectors"]] {
+        for wrong in [
+            &["--rollback", "--switch"][..],
+            &["--cancel", "--to", "m"],
+            &["--keep-vectors"],
+            &["--to", "m", "--keep-vectors", "--replace-vectors"],
+        ] {
             assert_eq!(request(wrong), None, "{wrong:?}");
         }
     }

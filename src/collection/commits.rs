@@ -19,7 +19,7 @@ use super::budget::{Exchange, Usage};
 use super::commit_queue::{After, Asker, Brief, CommitError, Done, Follow, Operation, QueuedOperation, lock};
 use super::disk::{Change, Put, Record};
 use super::distinct::{NewFields, TooManyFields};
-use super::document::{Content, DocId, Document, Kept};
+use super::document::{Content, DocId, Document, Kept, Origin};
 use super::documents::{Documents, Entry};
 use super::filter::Filter;
 use super::matching::Matching;
@@ -296,7 +296,7 @@ impl Collection {
                 continue;
             }
             changes.extend(old.map(|old| Change::Remove { collection: number, row: old.row }));
-            if let After::Stored(Document { content, vectors, .. }) = after {
+            if let After::Stored(Document { content, vectors, origin, .. }) = after {
                 let (vectors, spans) = match vectors {
                     Vectors::Whole(embedding) => (Cow::Borrowed(embedding.values()), Vec::new()),
                     Vectors::Passages(passages) => {
@@ -304,7 +304,8 @@ impl Collection {
                         (Cow::Owned(floats.collect()), passages.iter().map(|(span, _)| *span).collect())
                     }
                 };
-                changes.push(Change::Put(Put::new(number, *row, &record(id, content, &vectors, &spans))));
+                let record = Record { vectors: &vectors, spans: &spans, origin: *origin, ..record(id, content) };
+                changes.push(Change::Put(Put::new(number, *row, &record)));
             }
         }
         changes
@@ -312,18 +313,20 @@ impl Collection {
 
     /// The record of a document with other metadata.
     fn patched(&self, number: u32, here: &Documents, (id, old): (&DocId, &Entry), content: &Content) -> Put {
+        let record = Record { origin: here.origin(old), ..record(id, content) };
         let Some(passages) = here.passages(old.slot) else {
-            return Put::new(number, old.row, &record(id, content, &self.row(old.slot), &[]));
+            return Put::new(number, old.row, &Record { vectors: &self.row(old.slot), ..record });
         };
         let vectors: Vec<f32> = passages.iter().flat_map(|passage| self.row(passage.slot).to_vec()).collect();
         let spans: Vec<Span> = passages.iter().map(|passage| passage.span).collect();
-        Put::new(number, old.row, &record(id, content, &vectors, &spans))
+        Put::new(number, old.row, &Record { vectors: &vectors, spans: &spans, ..record })
     }
 }
 
-fn record<'d>(id: &'d DocId, content: &'d Content, vectors: &'d [f32], spans: &'d [Span]) -> Record<'d> {
-    let metadata = content.metadata.as_ref().map(Metadata::as_json);
-    Record { id: id.as_str(), text: &content.text, metadata, vectors, spans }
+/// The record of a document, still without its vectors.
+fn record<'d>(id: &'d DocId, content: &'d Content) -> Record<'d> {
+    let (text, metadata) = (&*content.text, content.metadata.as_ref().map(Metadata::as_json));
+    Record { id: id.as_str(), text, metadata, vectors: &[], spans: &[], origin: Origin::default() }
 }
 
 fn answer(done: &Asker, result: Result<Done, CommitError>) {

@@ -112,6 +112,7 @@ mod tests {
             id: DocId::new(id).unwrap(),
             content,
             vectors: Embedding::normalized(vec![1.0, 0.0]).unwrap().into(),
+            origin: Default::default(),
         }
     }
 

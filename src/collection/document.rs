@@ -45,6 +45,18 @@ pub struct Document {
     pub content: Arc<Content>,
     /// The vectors that searches compare with.
     pub vectors: Vectors,
+    /// Where they come from.
+    pub origin: Origin,
+}
+
+/// The origin of a document's vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// The collection's model made them from the document's text.
+    #[default]
+    Model,
+    /// They came with the document: another model or other data than its text may have made them.
+    Client,
 }
 
 /// Text and metadata of a document that is to be stored.

@@ -19,7 +19,7 @@ use super::changes::Changes;
 use super::columns::Columns;
 use super::columns::evaluate::{self, Corpus};
 use super::distinct::{NewFields, TooManyFields};
-use super::document::{DocId, Document, Kept};
+use super::document::{DocId, Document, Kept, Origin};
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
 use super::metadata::Metadata;
@@ -37,6 +37,8 @@ pub(super) struct Documents {
     passages: HashMap<u32, Arc<[LocatedPassage]>>,
     /// The positions of all passages but the first of each document.
     further: RoaringBitmap,
+    /// The first positions of the documents whose vectors came from a client.
+    given: RoaringBitmap,
     columns: Columns,
     changes: Changes,
     /// The usage of the documents here, as the budgets count it, with what they share: columns, words, and rows.
@@ -142,6 +144,21 @@ impl Documents {
         self.passages.get(&first.index())
     }
 
+    /// The origin of a document's vectors.
+    pub fn origin(&self, entry: &Entry) -> Origin {
+        if self.given.contains(entry.slot.index()) { Origin::Client } else { Origin::Model }
+    }
+
+    /// Notes that the vectors of a document here came from a client.
+    pub fn note_given(&mut self, first: Slot) {
+        self.given.insert(first.index());
+    }
+
+    /// Number of the documents whose vectors came from a client.
+    pub fn n_given(&self) -> usize {
+        self.given.len() as usize
+    }
+
     /// Number of the document's passages.
     pub fn n_passages(&self, entry: &Entry) -> usize {
         self.passages(entry.slot).map_or(1, |passages| passages.len())
@@ -227,6 +244,7 @@ impl Documents {
         for slot in std::iter::once(entry.slot).chain(further) {
             self.by_position[slot.index() as usize] = None;
             self.further.remove(slot.index());
+            self.given.remove(slot.index());
             self.columns.remove(slot.index(), fields.as_ref());
             self.changes.note(slot.index());
             gone.push(slot);

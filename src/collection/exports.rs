@@ -27,7 +27,7 @@ impl Iterator for Export {
     type Item = Result<Listed, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Located { id, row, kept, vectors } = self.documents.next()?;
+        let Located { id, row, kept, vectors, .. } = self.documents.next()?;
         Some(text_of(&kept, row, self.texts.as_ref()).map(|text| Listed { id, text, kept, vectors }))
     }
 
@@ -76,7 +76,12 @@ mod tests {
     fn document(id: &str) -> Document {
         let content = Content::new("text ".repeat(2_000), None);
         let embedding = Embedding::normalized(vec![1.0, 0.0]).unwrap();
-        Document { id: DocId::new(id).unwrap(), content: Arc::new(content), vectors: embedding.into() }
+        Document {
+            id: DocId::new(id).unwrap(),
+            content: Arc::new(content),
+            vectors: embedding.into(),
+            origin: Default::default(),
+        }
     }
 
     fn store(bytes: usize) -> Store {

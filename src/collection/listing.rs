@@ -10,7 +10,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use super::disk::ReadError;
-use super::document::{DocId, Kept};
+use super::document::{DocId, Kept, Origin};
 use super::documents::{Documents, Entry};
 use super::filter::Filter;
 use super::passages::{LocatedPassage, StoredVectors};
@@ -40,6 +40,7 @@ pub(super) struct Located {
     pub row: u64,
     pub kept: Arc<Kept>,
     pub vectors: StoredVectors,
+    pub origin: Origin,
 }
 
 impl PageSize {
@@ -53,7 +54,7 @@ impl PageSize {
 impl Located {
     /// Reads the text.
     fn with_text(self, texts: &mut Texts<'_>) -> Result<Listed, ReadError> {
-        let Self { id, row, kept, vectors } = self;
+        let Self { id, row, kept, vectors, .. } = self;
         Ok(Listed { text: texts.read(&kept, row)?, id, kept, vectors })
     }
 }
@@ -119,7 +120,8 @@ impl Collection {
                 StoredVectors::Passages(passages.iter().map(vector).collect())
             }
         };
-        Located { id: id.clone(), row: entry.row, kept: Arc::clone(&entry.kept), vectors }
+        let (kept, origin) = (Arc::clone(&entry.kept), here.origin(entry));
+        Located { id: id.clone(), row: entry.row, kept, vectors, origin }
     }
 
     /// The first documents that match, in id order, starting after the id `after`. Blocks while their texts are read.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::budget::{Exchange, Full, Usage};
 use super::commit_queue::After;
 use super::disk::{self, ReadError, Record, Snapshot, StoredCollection};
-use super::document::{Content, DocId, Document};
+use super::document::{Content, DocId, Document, Origin};
 use super::metadata::Metadata;
 use super::passages::{NotPassages, Vectors};
 use super::single::{Changed, Collection};
@@ -113,6 +113,8 @@ fn document(record: &Record<'_>) -> Result<Document, &'static str> {
         id: DocId::new(record.id).ok_or("its id is empty")?,
         content: Arc::new(Content { text: record.text.into(), metadata }),
         vectors: vectors(record)?,
+        // Records of earlier versions do not say it, but a model embeds no empty text.
+        origin: if record.text.is_empty() { Origin::Client } else { record.origin },
     })
 }
 

@@ -129,7 +129,12 @@ mod tests {
             let metadata = json!({ "year": year }).as_object().cloned();
             let embedding = Embedding::normalized(vec![1.0, f32::from(id)]).unwrap();
             let content = Arc::new(Content::new("", metadata.as_ref()));
-            Document { id: DocId::new(&id.to_string()).unwrap(), content, vectors: embedding.into() }
+            Document {
+                id: DocId::new(&id.to_string()).unwrap(),
+                content,
+                vectors: embedding.into(),
+                origin: Default::default(),
+            }
         };
         collection.commit(changes.iter().map(document).collect()).unwrap();
     }

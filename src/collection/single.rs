@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use super::budget::{Exchange, Usage};
 use super::budgets::Budgets;
 use super::commit_queue::{After, GroupCommit, OnDisk};
-use super::document::{Content, DocId, Kept};
+use super::document::{Content, DocId, Kept, Origin};
 use super::documents::{Counts, Documents, Entry};
 use super::maintenance_thread::MaintenanceThread;
 use super::migration::Role;
@@ -269,6 +269,9 @@ impl Collection {
             positions.push((row, first.index()));
             let kept = self.kept(document.content);
             here.put(id, Entry { slot: first, row, kept }, passages, &mut gone);
+            if document.origin == Origin::Client {
+                here.note_given(first);
+            }
         }
         self.index.remove(&gone);
         if let (Some(lexical), Some(words)) = (&self.lexical, words) {

@@ -49,7 +49,12 @@ fn vectors(said: u32) -> Vectors {
 fn document(id: &str, said: u32) -> Document {
     let metadata = json!({"n": said % 10, "even": said.is_multiple_of(2)});
     let content = Content::new(text(said), metadata.as_object());
-    Document { id: DocId::new(id).unwrap(), content: Arc::new(content), vectors: vectors(said) }
+    Document {
+        id: DocId::new(id).unwrap(),
+        content: Arc::new(content),
+        vectors: vectors(said),
+        origin: Default::default(),
+    }
 }
 
 fn open(directory: &Path) -> Store {

@@ -67,6 +67,7 @@ mod tests {
             id: DocId::new(&n.to_string()).unwrap(),
             content: Arc::new(Content::default()),
             vectors: Embedding::normalized(vector(f32::from(n) / 100.0)).unwrap().into(),
+            origin: Default::default(),
         });
         collection.commit(documents.collect()).unwrap();
         assert_eq!(collection.unfound(), []);

@@ -78,7 +78,7 @@ impl Collection {
             let write = move || {
                 let mut words = words;
                 let last = positions.iter().map(|&at| &part[at]);
-                let written = last.map(|Document { id, content, vectors }| {
+                let written = last.map(|Document { id, content, vectors, .. }| {
                     let rows = vectors.iter().map(|(span, row)| (span, row.values()));
                     Change::store(id, content, rows, words.as_mut(), None)
                 });
@@ -201,7 +201,7 @@ impl Collection {
 
     /// The bytes that a document takes in a request, about: a number of a vector has up to 13 characters, and 5 more in
     /// base64. Metadata is there twice, with its paths.
-    fn estimate(&self, Document { id, content, vectors }: &Document) -> usize {
+    fn estimate(&self, Document { id, content, vectors, .. }: &Document) -> usize {
         let numbers = vectors.count() * self.meta.dimensions * 18;
         let text = content.text.len() * if self.reader.is_some() { 3 } else { 1 };
         let metadata = content.metadata.as_ref().map_or(0, |metadata| metadata.as_json().len() * 6);

@@ -102,7 +102,7 @@ impl Both {
                 Vectors::of_passages(&text, spans.map(|span| (span, self.vector())).to_vec()).unwrap()
             }
         };
-        Document { id, content, vectors }
+        Document { id, content, vectors, origin: Default::default() }
     }
 
     async fn change(&mut self) {
@@ -309,7 +309,12 @@ async fn a_graph_finds_ties_by_their_ids_and_what_is_near() {
     let document = |n: usize| {
         let vector = if n.is_multiple_of(2) { unit([1.0, 0.0, 0.0, 0.0]) } else { odd(n) };
         let content = Arc::new(Content::new("", None));
-        Document { id: DocId::new(&format!("{n:03}")).unwrap(), content, vectors: vector.into() }
+        Document {
+            id: DocId::new(&format!("{n:03}")).unwrap(),
+            content,
+            vectors: vector.into(),
+            origin: Default::default(),
+        }
     };
     // In the order that makes it hard: the last ids first.
     assert_eq!(collection.commit((0..400).rev().map(document).collect()).await, Ok(vec![]));
@@ -345,7 +350,8 @@ async fn a_collection_that_was_deleted_and_created_again_gets_no_documents_of_an
     let model = Model { fingerprint: "another", ..MODEL };
     let again = other.create("c".into(), model, Settings::default()).await.unwrap();
     let vectors = Embedding::normalized(vec![1.0; DIMENSIONS]).unwrap().into();
-    let document = Document { id: DocId::new("a").unwrap(), content: Arc::default(), vectors };
+    let document =
+        Document { id: DocId::new("a").unwrap(), content: Arc::default(), vectors, origin: Default::default() };
     assert_eq!(held.commit(vec![document.clone()]).await.map(|_| ()), unknown);
     assert_eq!(held.count(None).await.map(|_| ()), unknown);
     assert_eq!(again.commit(vec![document]).await, Ok(vec![]));

@@ -8,7 +8,7 @@ use super::access::{Access, AllowedName};
 use super::status::Failure;
 use crate::backend::{Backend, Collection, New, Storage};
 use crate::collection::{Backup, Description, Migration, MigrationError, Model, Settings, Store};
-use crate::collection::{PassageSizes, WithoutText};
+use crate::collection::{ClientVectors, PassageSizes};
 use crate::compute::stop::Stop;
 use crate::compute::{Pool, SHORT, WhenFull};
 
@@ -26,8 +26,8 @@ pub struct NewMigration<'m> {
     pub model: Model<'m>,
     /// The sizes of its passages.
     pub passages: Option<PassageSizes>,
-    /// The treatment of documents that have no text.
-    pub without_text: WithoutText,
+    /// The treatment of documents whose vectors came from a client.
+    pub client_vectors: ClientVectors,
 }
 
 /// The documents of a server, behind the rights of its callers.
@@ -122,13 +122,13 @@ impl Guarded {
         &self,
         storage: &Pool,
         name: &AllowedName,
-        NewMigration { model, passages, without_text }: NewMigration<'_>,
+        NewMigration { model, passages, client_vectors }: NewMigration<'_>,
     ) -> Result<Arc<Migration>, Failure> {
         let (store, name) = (Arc::clone(self.migrating()?), name.as_str().to_owned());
         let (model, fingerprint, dimensions) = (model.name.to_owned(), model.fingerprint.to_owned(), model.dimensions);
         let begin = move |_: &Stop| {
             let model = Model { name: &model, fingerprint: &fingerprint, dimensions };
-            let begun = store.begin_migration(&name, model, passages, without_text);
+            let begun = store.begin_migration(&name, model, passages, client_vectors);
             begun.map_err(|error| Failure::migration(&name, error))
         };
         storage.run(WhenFull::Wait, SHORT, begin).await?

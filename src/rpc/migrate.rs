@@ -18,7 +18,7 @@ use super::models::Served;
 use super::status::Failure;
 use super::{Engine, Responses, audit, progress};
 use crate::backend::Collection;
-use crate::collection::{Migration, MigrationError, PassageSizes, WithoutText};
+use crate::collection::{ClientVectors, Migration, MigrationError, PassageSizes};
 use crate::embedder::InputType;
 use crate::wire::{self, MigrationAction, MigrationPhase};
 
@@ -45,7 +45,7 @@ pub(super) enum Purpose {
     /// `None`: the migration is there.
     Watch {
         model: Option<String>,
-        keeps_vectors: bool,
+        client_vectors: ClientVectors,
         then_switches: bool,
     },
     Act(Act),
@@ -64,15 +64,15 @@ pub async fn migrate(
             audit::act(access.caller(), act.audited(), name.as_str(), done.as_ref().map(|_| 0));
             Ok(Box::pin(stream::iter([Ok(response(done?))])))
         }
-        Purpose::Watch { model, keeps_vectors, then_switches } => {
+        Purpose::Watch { model, client_vectors, then_switches } => {
             let task = match model {
                 None => running(&engine, &name).await?,
                 Some(model) => {
                     let model = engine.models.get(&model)?;
                     match engine.store.migration(&name).await? {
-                        Some(migration) => there(&engine, &name, migration, (model, keeps_vectors))?,
+                        Some(migration) => there(&engine, &name, migration, (model, client_vectors))?,
                         None => {
-                            let begun = begin(&engine, &name, model, keeps_vectors).await;
+                            let begun = begin(&engine, &name, model, client_vectors).await;
                             audit::act(access.caller(), "migrate collection", name.as_str(), begun.as_ref().map(|_| 0));
                             begun?
                         }
@@ -87,7 +87,17 @@ pub async fn migrate(
 
 /// Checks a request.
 pub(super) fn parse(request: wire::MigrateCollectionRequest) -> Result<Purpose, Failure> {
-    let wire::MigrateCollectionRequest { model, switch_when_ready, keep_vectors, action, .. } = request;
+    let wire::MigrateCollectionRequest { model, switch_when_ready, client_vectors, action, .. } = request;
+    let client_vectors = match wire::ClientVectors::try_from(client_vectors) {
+        Ok(wire::ClientVectors::Unspecified) => ClientVectors::Refuse,
+        Ok(wire::ClientVectors::Keep) => ClientVectors::Keep,
+        Ok(wire::ClientVectors::Replace) => ClientVectors::Replace,
+        Err(_) => {
+            let reason = format!("{client_vectors} is not a value of ClientVectors");
+            return Err(Failure::invalid("client_vectors", reason));
+        }
+    };
+    let is_treated = client_vectors != ClientVectors::Refuse;
     let act = match MigrationAction::try_from(action) {
         Ok(MigrationAction::Unspecified) => None,
         Ok(MigrationAction::Switch) => Some(Act::Switch),
@@ -97,15 +107,15 @@ pub(super) fn parse(request: wire::MigrateCollectionRequest) -> Result<Purpose, 
         Err(_) => return Err(Failure::invalid("action", format!("{action} is not a value of MigrationAction"))),
     };
     let Some(act) = act else {
-        if keep_vectors && model.is_empty() {
-            let reason = "is set without model: a migration that has begun keeps vectors or does not; leave it out";
-            return Err(Failure::invalid("keep_vectors", reason));
+        if is_treated && model.is_empty() {
+            let reason = "is set without model: a migration that has begun treats them as it does; leave it out";
+            return Err(Failure::invalid("client_vectors", reason));
         }
         let model = Some(model).filter(|model| !model.is_empty());
-        return Ok(Purpose::Watch { model, keeps_vectors: keep_vectors, then_switches: switch_when_ready });
+        return Ok(Purpose::Watch { model, client_vectors, then_switches: switch_when_ready });
     };
     let only_to_start =
-        [("model", !model.is_empty()), ("switch_when_ready", switch_when_ready), ("keep_vectors", keep_vectors)];
+        [("model", !model.is_empty()), ("switch_when_ready", switch_when_ready), ("client_vectors", is_treated)];
     match only_to_start.into_iter().find(|(_, is_set)| *is_set) {
         Some((field, _)) => Err(Failure::invalid(field, "is set together with action: leave one of them out")),
         None => Ok(Purpose::Act(act)),
@@ -136,7 +146,7 @@ fn there(
     engine: &Arc<Engine>,
     name: &AllowedName,
     migration: Arc<Migration>,
-    (model, keeps_vectors): (&Served, bool),
+    (model, client_vectors): (&Served, ClientVectors),
 ) -> Result<Arc<Task>, Failure> {
     let state = migration.state();
     let new = if state.switched { migration.leader() } else { migration.follower() };
@@ -144,10 +154,10 @@ fn there(
         let model = engine.models.name_of(new.fingerprint(), new.model().to_owned());
         return Err(Failure::migration(name.as_str(), MigrationError::InProgress { model }));
     }
-    if keeps_vectors && state.without_text == WithoutText::Refuse {
-        let reason =
-            "is set, but the migration began without it: leave it out, or cancel the migration and start again";
-        return Err(Failure::invalid("keep_vectors", reason));
+    if client_vectors != ClientVectors::Refuse && client_vectors != state.client_vectors {
+        let reason = "is another value than at the start of the migration: leave it out, or cancel the migration and \
+                      start again";
+        return Err(Failure::invalid("client_vectors", reason));
     }
     Ok(following::begin(engine, name.as_str(), migration))
 }
@@ -157,11 +167,10 @@ async fn begin(
     engine: &Arc<Engine>,
     name: &AllowedName,
     model: &Served,
-    keeps_vectors: bool,
+    client_vectors: ClientVectors,
 ) -> Result<Arc<Task>, Failure> {
     let passages = engine.store.get(name).await?.passages().map(|sizes| fitting(sizes, model));
-    let without_text = if keeps_vectors { WithoutText::Keep } else { WithoutText::Refuse };
-    let new = NewMigration { model: model.of_new(), passages, without_text };
+    let new = NewMigration { model: model.of_new(), passages, client_vectors };
     let migration = engine.store.begin_migration(&engine.pools.storage, name, new).await?;
     Ok(following::begin(engine, name.as_str(), migration))
 }

@@ -6,7 +6,7 @@ use super::following::CLOSE;
 use super::migrations::{Comparison, Findings, Task, lacking};
 use super::models::Models;
 use super::status::Failure;
-use crate::collection::{Collection, DocId, MigrationState};
+use crate::collection::{ClientVectors, Collection, DocId, MigrationState};
 use crate::wire::{self, MigrationPhase};
 
 /// Documents whose failures a message has.
@@ -25,9 +25,10 @@ pub fn phase(state: &MigrationState) -> MigrationPhase {
 pub fn written(models: &Models, task: &Task) -> wire::Migration {
     let (state, findings) = (task.migration.state(), task.findings());
     let (leader, follower) = (task.migration.leader(), task.migration.follower());
+    let failed = if state.refused > 0 { task.migration.refused(ERRORS) } else { Vec::new() };
+    let errors = failed.into_iter().map(|id| error(id, &leader, &findings)).collect();
     let (old, new) = if state.switched { (follower, leader) } else { (leader, follower) };
     let name = |of: &Collection| models.name_of(of.fingerprint(), of.model().to_owned());
-    let failed = if state.refused > 0 { task.migration.refused(ERRORS) } else { Vec::new() };
     wire::Migration {
         old_model: name(&old),
         new_model: name(&new),
@@ -36,10 +37,20 @@ pub fn written(models: &Models, task: &Task) -> wire::Migration {
         copied: state.copied as u64,
         pending: state.pending as u64,
         seconds_left: seconds_left(&state, &findings),
-        errors: failed.into_iter().map(|id| error(id, &findings)).collect(),
+        errors,
         failed: state.refused as u64,
         waiting_for: findings.waiting_for.map_or_else(String::new, |failure| failure.to_item().message),
         report: findings.comparison.flatten().map(report),
+        given: state.given as u64,
+        client_vectors: treatment(state.client_vectors).into(),
+    }
+}
+
+fn treatment(client_vectors: ClientVectors) -> wire::ClientVectors {
+    match client_vectors {
+        ClientVectors::Refuse => wire::ClientVectors::Unspecified,
+        ClientVectors::Keep => wire::ClientVectors::Keep,
+        ClientVectors::Replace => wire::ClientVectors::Replace,
     }
 }
 
@@ -51,10 +62,15 @@ fn seconds_left(state: &MigrationState, findings: &Findings) -> Option<f32> {
     (left > 0 && embedded > 0 && took > Duration::ZERO).then(|| left as f32 * took.as_secs_f32() / embedded as f32)
 }
 
-fn error(id: DocId, findings: &Findings) -> wire::MigrationError {
-    let status = findings.reasons.get(&id).cloned().unwrap_or_else(|| {
-        let reason = "is empty, so the other model cannot embed it: upload the document with a text, or delete it";
-        Failure::invalid("text", reason)
+fn error(id: DocId, leader: &Collection, findings: &Findings) -> wire::MigrationError {
+    let (of_vector, of_text) = (
+        "came with the document, and may not be kept: upload the document without a vector, delete it, or cancel the \
+         migration and start again with client_vectors",
+        "is empty, so the other model cannot embed it: upload the document with a text, or delete it",
+    );
+    let status = findings.reasons.get(&id).cloned().unwrap_or_else(|| match leader.has_text(&id) {
+        true => Failure::invalid("vector", of_vector),
+        false => Failure::invalid("text", of_text),
     });
     wire::MigrationError { id: id.as_str().to_owned(), status: Some(status.to_item()) }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use cognate::wire::cognate_client::CognateClient;
 use cognate::wire::metadata::from_json;
 use cognate::wire::{
-    Collection, CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document, ExportRequest,
-    Filter, Hit, ListCollectionsRequest, MigrateCollectionRequest, Migration, MigrationAction, MigrationPhase,
-    Passages, Query, SearchParams, TopKRequest, UpdateDocumentsRequest, UploadRequest, UploadResponse, Vector, filter,
-    query,
+    ClientVectors, Collection, CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document,
+    ExportRequest, Filter, Hit, ListCollectionsRequest, MigrateCollectionRequest, Migration, MigrationAction,
+    MigrationPhase, Passages, Query, SearchParams, TopKRequest, UpdateDocumentsRequest, UploadRequest, UploadResponse,
+    Vector, filter, query,
 };
 use futures::StreamExt;
 use serde_json::json;
@@ -96,6 +96,11 @@ pub fn request(model: &str, action: MigrationAction) -> MigrateCollectionRequest
         action: action.into(),
         ..MigrateCollectionRequest::default()
     }
+}
+
+/// The start of a migration that treats vectors of clients like this.
+fn treating(model: &str, client_vectors: ClientVectors) -> MigrateCollectionRequest {
+    MigrateCollectionRequest { client_vectors: client_vectors.into(), ..request(model, MigrationAction::Unspecified) }
 }
 
 /// Calls, and returns the last state.
@@ -366,19 +371,20 @@ async fn documents_without_a_text_are_refused_by_name_or_kept_where_their_vector
     let mut all = documents(0..5);
     all.push(alone("bare", 0));
     upload(&mut client, "c", all).await;
-    let keeping =
-        |model| MigrateCollectionRequest { keep_vectors: true, ..request(model, MigrationAction::Unspecified) };
-    for (request, way_out) in
-        [(request("cls", MigrationAction::Unspecified), "keep_vectors"), (keeping("wide"), "upload them with a text")]
-    {
+    for (request, what, way_out) in [
+        (treating("cls", ClientVectors::Unspecified), "1 documents that came with vectors", "KEEP"),
+        (treating("cls", ClientVectors::Replace), "1 documents without a text", "upload them with a text"),
+        (treating("wide", ClientVectors::Keep), "1 documents that came with vectors", "REPLACE"),
+    ] {
         let refused = migrate(&mut client, request).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
-        assert!(refused.message().contains("1 documents without a text"), "{refused:?}");
+        assert!(refused.message().contains(what), "{refused:?}");
         assert!(refused.message().contains("\"bare\"") && refused.message().contains(way_out), "{refused:?}");
         assert_eq!(listed(&mut client).await.migration, None);
     }
-    let state = migrate(&mut client, keeping("cls")).await.unwrap();
-    assert_eq!((state.phase(), state.copied), (MigrationPhase::Ready, 6));
+    let state = migrate(&mut client, treating("cls", ClientVectors::Keep)).await.unwrap();
+    assert_eq!((state.phase(), state.copied, state.given), (MigrationPhase::Ready, 6, 1));
+    assert_eq!(state.client_vectors(), ClientVectors::Keep);
     upload(&mut client, "c", vec![alone("later", 3)]).await;
     act(&mut client, MigrationAction::Switch).await;
     for (id, at) in [("bare", 0), ("later", 3)] {
@@ -388,6 +394,46 @@ async fn documents_without_a_text_are_refused_by_name_or_kept_where_their_vector
         let found = client.top_k(request).await.unwrap().into_inner().results;
         assert_eq!(found[0].hits[0].id, id);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_came_with_a_text_and_a_vector_are_named_and_kept_or_embedded_as_asked() {
+    let server = Models::new().serve(&["mean", "cls"], &[]).await;
+    let mut client = server.client().await;
+    create(&mut client, "c", "mean").await;
+    let mut values = vec![0.0; 16];
+    values[0] = 1.0;
+    let vector = Some(Vector { values: values.clone(), ..Vector::default() });
+    let own = |id: &str| Document { vector: vector.clone(), ..document(id, "the quick fox") };
+    let mut all = documents(0..5);
+    all.push(own("own"));
+    upload(&mut client, "c", all).await;
+    let refused = migrate(&mut client, request("cls", MigrationAction::Unspecified)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("1 documents that came with vectors of a client's own: \"own\""), "{refused:?}");
+
+    for (treatment, keeps) in [(ClientVectors::Keep, true), (ClientVectors::Replace, false)] {
+        let state = migrate(&mut client, treating("cls", treatment)).await.unwrap();
+        assert_eq!((state.phase(), state.given, state.client_vectors()), (MigrationPhase::Ready, 1, treatment));
+        act(&mut client, MigrationAction::Switch).await;
+        let exported = export(&mut client, "c").await;
+        let now = exported.iter().find(|document| document.id == "own").unwrap();
+        assert_eq!(now.vector.as_ref().unwrap().values == values, keeps, "{now:?}");
+        act(&mut client, MigrationAction::Rollback).await;
+        act(&mut client, MigrationAction::Cancel).await;
+    }
+
+    // Without a word, one that is uploaded later holds up the switch, and is named.
+    let deleted = DeleteDocumentsRequest { collection: "c".into(), ids: vec!["own".into()], ..Default::default() };
+    client.delete_documents(deleted).await.unwrap();
+    ready(&mut client, "cls").await;
+    upload(&mut client, "c", vec![own("later")]).await;
+    let state = migrate(&mut client, request("", MigrationAction::Unspecified)).await.unwrap();
+    assert_eq!((state.failed, &*state.errors[0].id), (1, "later"), "{state:?}");
+    let reason = &state.errors[0].status.as_ref().unwrap().message;
+    assert!(reason.starts_with("vector: came with the document"), "{reason}");
+    upload(&mut client, "c", vec![document("later", "the quick fox")]).await;
+    ready(&mut client, "cls").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -436,8 +482,9 @@ async fn wrong_requests_name_the_field_and_acts_out_of_order_say_what_to_do() {
     for (wrong, field) in [
         (request("cls", MigrationAction::Switch), "model"),
         (MigrateCollectionRequest { switch_when_ready: true, ..plain(MigrationAction::Finish) }, "switch_when_ready"),
-        (MigrateCollectionRequest { keep_vectors: true, ..plain(MigrationAction::Cancel) }, "keep_vectors"),
-        (MigrateCollectionRequest { keep_vectors: true, ..plain(MigrationAction::Unspecified) }, "keep_vectors"),
+        (MigrateCollectionRequest { client_vectors: 1, ..plain(MigrationAction::Cancel) }, "client_vectors"),
+        (MigrateCollectionRequest { client_vectors: 2, ..plain(MigrationAction::Unspecified) }, "client_vectors"),
+        (MigrateCollectionRequest { client_vectors: 3, ..start.clone() }, "client_vectors"),
         (MigrateCollectionRequest { action: 9, ..start.clone() }, "action"),
         (MigrateCollectionRequest { collection: "a b".into(), ..start.clone() }, "collection"),
         (request("mean", MigrationAction::Unspecified), "model"),
@@ -463,9 +510,9 @@ async fn wrong_requests_name_the_field_and_acts_out_of_order_say_what_to_do() {
     refused(request("table", MigrationAction::Unspecified), "the other model is \"cls\"").await;
     refused(plain(MigrationAction::Rollback), "nothing to roll back").await;
     refused(plain(MigrationAction::Finish), "switch it first").await;
-    let keeping = MigrateCollectionRequest { keep_vectors: true, ..start };
+    let keeping = MigrateCollectionRequest { client_vectors: 1, ..start };
     let wrong = migrate(&mut client, keeping).await.unwrap_err();
-    assert_eq!(wrong_fields(&wrong), ["keep_vectors"]);
+    assert_eq!(wrong_fields(&wrong), ["client_vectors"]);
     act(&mut client, MigrationAction::Switch).await;
     refused(plain(MigrationAction::Switch), "was switched already").await;
     refused(plain(MigrationAction::Cancel), "roll it back first").await;

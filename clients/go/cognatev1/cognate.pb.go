@@ -427,6 +427,61 @@ func (MigrationAction) EnumDescriptor() ([]byte, []int) {
 	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{5}
 }
 
+// The treatment of documents whose vectors came with their upload, at a migration: another model, or other data than
+// their texts, may have made them. Documents that a version without this message stored count only if they have no text.
+type ClientVectors int32
+
+const (
+	// A collection with such documents is refused; the error says how many they are, and names the first. One that is
+	// uploaded during the migration becomes one of `errors`.
+	ClientVectors_CLIENT_VECTORS_UNSPECIFIED ClientVectors = 0
+	// Keep their vectors, which must have the dimensions of the new model.
+	ClientVectors_CLIENT_VECTORS_KEEP ClientVectors = 1
+	// Embed their texts by the new model, like all others. A collection with documents without a text is refused.
+	ClientVectors_CLIENT_VECTORS_REPLACE ClientVectors = 2
+)
+
+// Enum value maps for ClientVectors.
+var (
+	ClientVectors_name = map[int32]string{
+		0: "CLIENT_VECTORS_UNSPECIFIED",
+		1: "CLIENT_VECTORS_KEEP",
+		2: "CLIENT_VECTORS_REPLACE",
+	}
+	ClientVectors_value = map[string]int32{
+		"CLIENT_VECTORS_UNSPECIFIED": 0,
+		"CLIENT_VECTORS_KEEP":        1,
+		"CLIENT_VECTORS_REPLACE":     2,
+	}
+)
+
+func (x ClientVectors) Enum() *ClientVectors {
+	p := new(ClientVectors)
+	*p = x
+	return p
+}
+
+func (x ClientVectors) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClientVectors) Descriptor() protoreflect.EnumDescriptor {
+	return file_cognate_v1_cognate_proto_enumTypes[6].Descriptor()
+}
+
+func (ClientVectors) Type() protoreflect.EnumType {
+	return &file_cognate_v1_cognate_proto_enumTypes[6]
+}
+
+func (x ClientVectors) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClientVectors.Descriptor instead.
+func (ClientVectors) EnumDescriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{6}
+}
+
 // The state of a migration.
 type MigrationPhase int32
 
@@ -476,11 +531,11 @@ func (x MigrationPhase) String() string {
 }
 
 func (MigrationPhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_cognate_v1_cognate_proto_enumTypes[6].Descriptor()
+	return file_cognate_v1_cognate_proto_enumTypes[7].Descriptor()
 }
 
 func (MigrationPhase) Type() protoreflect.EnumType {
-	return &file_cognate_v1_cognate_proto_enumTypes[6]
+	return &file_cognate_v1_cognate_proto_enumTypes[7]
 }
 
 func (x MigrationPhase) Number() protoreflect.EnumNumber {
@@ -489,7 +544,7 @@ func (x MigrationPhase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MigrationPhase.Descriptor instead.
 func (MigrationPhase) EnumDescriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{6}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{7}
 }
 
 // Empty.
@@ -6357,9 +6412,9 @@ type MigrateCollectionRequest struct {
 	// Switch as soon as everything is embedded. If the client leaves before, or the server restarts, nothing is switched.
 	// Only with MIGRATION_ACTION_UNSPECIFIED.
 	SwitchWhenReady bool `protobuf:"varint,4,opt,name=switch_when_ready,json=switchWhenReady,proto3" json:"switch_when_ready,omitempty"`
-	// Keep the vectors of documents that have no text, which must have the dimensions of the new model. Default: a
-	// collection with such documents is refused. Only with `model`, when the migration starts.
-	KeepVectors   bool `protobuf:"varint,5,opt,name=keep_vectors,json=keepVectors,proto3" json:"keep_vectors,omitempty"`
+	// Default: a collection with documents whose vectors came with their upload is refused. Only with `model`, when the
+	// migration starts.
+	ClientVectors ClientVectors `protobuf:"varint,5,opt,name=client_vectors,json=clientVectors,proto3,enum=cognate.v1.ClientVectors" json:"client_vectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6422,11 +6477,11 @@ func (x *MigrateCollectionRequest) GetSwitchWhenReady() bool {
 	return false
 }
 
-func (x *MigrateCollectionRequest) GetKeepVectors() bool {
+func (x *MigrateCollectionRequest) GetClientVectors() ClientVectors {
 	if x != nil {
-		return x.KeepVectors
+		return x.ClientVectors
 	}
-	return false
+	return ClientVectors_CLIENT_VECTORS_UNSPECIFIED
 }
 
 // The state of a migration after a part of its work.
@@ -6492,15 +6547,19 @@ type Migration struct {
 	Pending uint64 `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
 	// The estimated time until everything is embedded. Absent: not known, or nothing is left.
 	SecondsLeft *float32 `protobuf:"fixed32,7,opt,name=seconds_left,json=secondsLeft,proto3,oneof" json:"seconds_left,omitempty"`
-	// The first documents that the other model cannot embed, 10 at most. They are tried again when they change and after
-	// a restart. Until then the collection can neither be switched nor rolled back.
+	// The first documents that the other model cannot embed, or whose vectors may not be kept, 10 at most. They are tried
+	// again when they change and after a restart. Until then the collection can neither be switched nor rolled back.
 	Errors []*MigrationError `protobuf:"bytes,8,rep,name=errors,proto3" json:"errors,omitempty"`
-	// The number of all documents that the other model cannot embed.
+	// The number of all such documents.
 	Failed uint64 `protobuf:"varint,9,opt,name=failed,proto3" json:"failed,omitempty"`
 	// The reason why the work does not go on. It is tried again by itself. Empty: it goes on.
 	WaitingFor string `protobuf:"bytes,10,opt,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
 	// A comparison of both models. Absent: it is not made yet, or the server does not have both models.
-	Report        *MigrationReport `protobuf:"bytes,11,opt,name=report,proto3" json:"report,omitempty"`
+	Report *MigrationReport `protobuf:"bytes,11,opt,name=report,proto3" json:"report,omitempty"`
+	// The number of documents whose vectors came with their upload.
+	Given uint64 `protobuf:"varint,12,opt,name=given,proto3" json:"given,omitempty"`
+	// Their treatment.
+	ClientVectors ClientVectors `protobuf:"varint,13,opt,name=client_vectors,json=clientVectors,proto3,enum=cognate.v1.ClientVectors" json:"client_vectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6610,6 +6669,20 @@ func (x *Migration) GetReport() *MigrationReport {
 		return x.Report
 	}
 	return nil
+}
+
+func (x *Migration) GetGiven() uint64 {
+	if x != nil {
+		return x.Given
+	}
+	return 0
+}
+
+func (x *Migration) GetClientVectors() ClientVectors {
+	if x != nil {
+		return x.ClientVectors
+	}
+	return ClientVectors_CLIENT_VECTORS_UNSPECIFIED
 }
 
 // A document that a model cannot embed.
@@ -7319,17 +7392,17 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x17DeleteCollectionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"8\n" +
 	"\x18DeleteCollectionResponse\x12\x1c\n" +
-	"\tdocuments\x18\x01 \x01(\x04R\tdocuments\"\xd4\x01\n" +
+	"\tdocuments\x18\x01 \x01(\x04R\tdocuments\"\xf3\x01\n" +
 	"\x18MigrateCollectionRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
 	"collection\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x123\n" +
 	"\x06action\x18\x03 \x01(\x0e2\x1b.cognate.v1.MigrationActionR\x06action\x12*\n" +
-	"\x11switch_when_ready\x18\x04 \x01(\bR\x0fswitchWhenReady\x12!\n" +
-	"\fkeep_vectors\x18\x05 \x01(\bR\vkeepVectors\"P\n" +
+	"\x11switch_when_ready\x18\x04 \x01(\bR\x0fswitchWhenReady\x12@\n" +
+	"\x0eclient_vectors\x18\x05 \x01(\x0e2\x19.cognate.v1.ClientVectorsR\rclientVectors\"P\n" +
 	"\x19MigrateCollectionResponse\x123\n" +
-	"\tmigration\x18\x01 \x01(\v2\x15.cognate.v1.MigrationR\tmigration\"\xa2\x03\n" +
+	"\tmigration\x18\x01 \x01(\v2\x15.cognate.v1.MigrationR\tmigration\"\xfa\x03\n" +
 	"\tMigration\x12\x1b\n" +
 	"\told_model\x18\x01 \x01(\tR\boldModel\x12\x1b\n" +
 	"\tnew_model\x18\x02 \x01(\tR\bnewModel\x120\n" +
@@ -7343,7 +7416,9 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\vwaiting_for\x18\n" +
 	" \x01(\tR\n" +
 	"waitingFor\x123\n" +
-	"\x06report\x18\v \x01(\v2\x1b.cognate.v1.MigrationReportR\x06reportB\x0f\n" +
+	"\x06report\x18\v \x01(\v2\x1b.cognate.v1.MigrationReportR\x06report\x12\x14\n" +
+	"\x05given\x18\f \x01(\x04R\x05given\x12@\n" +
+	"\x0eclient_vectors\x18\r \x01(\x0e2\x19.cognate.v1.ClientVectorsR\rclientVectorsB\x0f\n" +
 	"\r_seconds_left\"L\n" +
 	"\x0eMigrationError\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
@@ -7388,7 +7463,11 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x17MIGRATION_ACTION_SWITCH\x10\x01\x12\x1d\n" +
 	"\x19MIGRATION_ACTION_ROLLBACK\x10\x02\x12\x1b\n" +
 	"\x17MIGRATION_ACTION_FINISH\x10\x03\x12\x1b\n" +
-	"\x17MIGRATION_ACTION_CANCEL\x10\x04*\xc4\x01\n" +
+	"\x17MIGRATION_ACTION_CANCEL\x10\x04*d\n" +
+	"\rClientVectors\x12\x1e\n" +
+	"\x1aCLIENT_VECTORS_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13CLIENT_VECTORS_KEEP\x10\x01\x12\x1a\n" +
+	"\x16CLIENT_VECTORS_REPLACE\x10\x02*\xc4\x01\n" +
 	"\x0eMigrationPhase\x12\x1f\n" +
 	"\x1bMIGRATION_PHASE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17MIGRATION_PHASE_COPYING\x10\x01\x12\x19\n" +
@@ -7435,7 +7514,7 @@ func file_cognate_v1_cognate_proto_rawDescGZIP() []byte {
 	return file_cognate_v1_cognate_proto_rawDescData
 }
 
-var file_cognate_v1_cognate_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_cognate_v1_cognate_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
 var file_cognate_v1_cognate_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_cognate_v1_cognate_proto_goTypes = []any{
 	(InputType)(0),                    // 0: cognate.v1.InputType
@@ -7444,241 +7523,244 @@ var file_cognate_v1_cognate_proto_goTypes = []any{
 	(SearchMode)(0),                   // 3: cognate.v1.SearchMode
 	(Fusion)(0),                       // 4: cognate.v1.Fusion
 	(MigrationAction)(0),              // 5: cognate.v1.MigrationAction
-	(MigrationPhase)(0),               // 6: cognate.v1.MigrationPhase
-	(*InfoRequest)(nil),               // 7: cognate.v1.InfoRequest
-	(*InfoResponse)(nil),              // 8: cognate.v1.InfoResponse
-	(*Storage)(nil),                   // 9: cognate.v1.Storage
-	(*Model)(nil),                     // 10: cognate.v1.Model
-	(*Classifier)(nil),                // 11: cognate.v1.Classifier
-	(*Reranker)(nil),                  // 12: cognate.v1.Reranker
-	(*Limits)(nil),                    // 13: cognate.v1.Limits
-	(*Vector)(nil),                    // 14: cognate.v1.Vector
-	(*Passages)(nil),                  // 15: cognate.v1.Passages
-	(*Passage)(nil),                   // 16: cognate.v1.Passage
-	(*EmbedRequest)(nil),              // 17: cognate.v1.EmbedRequest
-	(*EmbedResponse)(nil),             // 18: cognate.v1.EmbedResponse
-	(*EmbedResult)(nil),               // 19: cognate.v1.EmbedResult
-	(*ClassifyRequest)(nil),           // 20: cognate.v1.ClassifyRequest
-	(*ClassifyResponse)(nil),          // 21: cognate.v1.ClassifyResponse
-	(*ClassifyResult)(nil),            // 22: cognate.v1.ClassifyResult
-	(*Classification)(nil),            // 23: cognate.v1.Classification
-	(*LabelScore)(nil),                // 24: cognate.v1.LabelScore
-	(*RerankRequest)(nil),             // 25: cognate.v1.RerankRequest
-	(*RerankResponse)(nil),            // 26: cognate.v1.RerankResponse
-	(*RerankResult)(nil),              // 27: cognate.v1.RerankResult
-	(*TokenizeRequest)(nil),           // 28: cognate.v1.TokenizeRequest
-	(*TokenizeResponse)(nil),          // 29: cognate.v1.TokenizeResponse
-	(*TokenizeResult)(nil),            // 30: cognate.v1.TokenizeResult
-	(*Token)(nil),                     // 31: cognate.v1.Token
-	(*SimilarityRequest)(nil),         // 32: cognate.v1.SimilarityRequest
-	(*SimilarityResponse)(nil),        // 33: cognate.v1.SimilarityResponse
-	(*SimilarityRow)(nil),             // 34: cognate.v1.SimilarityRow
-	(*TopKRequest)(nil),               // 35: cognate.v1.TopKRequest
-	(*Rerank)(nil),                    // 36: cognate.v1.Rerank
-	(*Query)(nil),                     // 37: cognate.v1.Query
-	(*SearchParams)(nil),              // 38: cognate.v1.SearchParams
-	(*Filter)(nil),                    // 39: cognate.v1.Filter
-	(*FilterList)(nil),                // 40: cognate.v1.FilterList
-	(*EqualsCondition)(nil),           // 41: cognate.v1.EqualsCondition
-	(*InCondition)(nil),               // 42: cognate.v1.InCondition
-	(*RangeCondition)(nil),            // 43: cognate.v1.RangeCondition
-	(*ExistsCondition)(nil),           // 44: cognate.v1.ExistsCondition
-	(*TopKResponse)(nil),              // 45: cognate.v1.TopKResponse
-	(*TopKResult)(nil),                // 46: cognate.v1.TopKResult
-	(*Hit)(nil),                       // 47: cognate.v1.Hit
-	(*Scores)(nil),                    // 48: cognate.v1.Scores
-	(*Document)(nil),                  // 49: cognate.v1.Document
-	(*UploadRequest)(nil),             // 50: cognate.v1.UploadRequest
-	(*UploadResponse)(nil),            // 51: cognate.v1.UploadResponse
-	(*UploadError)(nil),               // 52: cognate.v1.UploadError
-	(*GetDocumentsRequest)(nil),       // 53: cognate.v1.GetDocumentsRequest
-	(*GetDocumentsResponse)(nil),      // 54: cognate.v1.GetDocumentsResponse
-	(*DeleteDocumentsRequest)(nil),    // 55: cognate.v1.DeleteDocumentsRequest
-	(*DeleteDocumentsResponse)(nil),   // 56: cognate.v1.DeleteDocumentsResponse
-	(*UpdateDocumentsRequest)(nil),    // 57: cognate.v1.UpdateDocumentsRequest
-	(*UpdateDocumentsResponse)(nil),   // 58: cognate.v1.UpdateDocumentsResponse
-	(*UpdateError)(nil),               // 59: cognate.v1.UpdateError
-	(*CountDocumentsRequest)(nil),     // 60: cognate.v1.CountDocumentsRequest
-	(*CountDocumentsResponse)(nil),    // 61: cognate.v1.CountDocumentsResponse
-	(*FacetsRequest)(nil),             // 62: cognate.v1.FacetsRequest
-	(*FacetField)(nil),                // 63: cognate.v1.FacetField
-	(*FacetsResponse)(nil),            // 64: cognate.v1.FacetsResponse
-	(*Facet)(nil),                     // 65: cognate.v1.Facet
-	(*FacetValue)(nil),                // 66: cognate.v1.FacetValue
-	(*FacetNumbers)(nil),              // 67: cognate.v1.FacetNumbers
-	(*ListDocumentsRequest)(nil),      // 68: cognate.v1.ListDocumentsRequest
-	(*ListDocumentsResponse)(nil),     // 69: cognate.v1.ListDocumentsResponse
-	(*ExportRequest)(nil),             // 70: cognate.v1.ExportRequest
-	(*ExportResponse)(nil),            // 71: cognate.v1.ExportResponse
-	(*Collection)(nil),                // 72: cognate.v1.Collection
-	(*Lexical)(nil),                   // 73: cognate.v1.Lexical
-	(*CreateCollectionRequest)(nil),   // 74: cognate.v1.CreateCollectionRequest
-	(*CreateCollectionResponse)(nil),  // 75: cognate.v1.CreateCollectionResponse
-	(*ListCollectionsRequest)(nil),    // 76: cognate.v1.ListCollectionsRequest
-	(*ListCollectionsResponse)(nil),   // 77: cognate.v1.ListCollectionsResponse
-	(*DeleteCollectionRequest)(nil),   // 78: cognate.v1.DeleteCollectionRequest
-	(*DeleteCollectionResponse)(nil),  // 79: cognate.v1.DeleteCollectionResponse
-	(*MigrateCollectionRequest)(nil),  // 80: cognate.v1.MigrateCollectionRequest
-	(*MigrateCollectionResponse)(nil), // 81: cognate.v1.MigrateCollectionResponse
-	(*Migration)(nil),                 // 82: cognate.v1.Migration
-	(*MigrationError)(nil),            // 83: cognate.v1.MigrationError
-	(*MigrationReport)(nil),           // 84: cognate.v1.MigrationReport
-	(*BackupRequest)(nil),             // 85: cognate.v1.BackupRequest
-	(*BackupResponse)(nil),            // 86: cognate.v1.BackupResponse
-	(*status.Status)(nil),             // 87: google.rpc.Status
-	(*structpb.Value)(nil),            // 88: google.protobuf.Value
-	(*structpb.Struct)(nil),           // 89: google.protobuf.Struct
+	(ClientVectors)(0),                // 6: cognate.v1.ClientVectors
+	(MigrationPhase)(0),               // 7: cognate.v1.MigrationPhase
+	(*InfoRequest)(nil),               // 8: cognate.v1.InfoRequest
+	(*InfoResponse)(nil),              // 9: cognate.v1.InfoResponse
+	(*Storage)(nil),                   // 10: cognate.v1.Storage
+	(*Model)(nil),                     // 11: cognate.v1.Model
+	(*Classifier)(nil),                // 12: cognate.v1.Classifier
+	(*Reranker)(nil),                  // 13: cognate.v1.Reranker
+	(*Limits)(nil),                    // 14: cognate.v1.Limits
+	(*Vector)(nil),                    // 15: cognate.v1.Vector
+	(*Passages)(nil),                  // 16: cognate.v1.Passages
+	(*Passage)(nil),                   // 17: cognate.v1.Passage
+	(*EmbedRequest)(nil),              // 18: cognate.v1.EmbedRequest
+	(*EmbedResponse)(nil),             // 19: cognate.v1.EmbedResponse
+	(*EmbedResult)(nil),               // 20: cognate.v1.EmbedResult
+	(*ClassifyRequest)(nil),           // 21: cognate.v1.ClassifyRequest
+	(*ClassifyResponse)(nil),          // 22: cognate.v1.ClassifyResponse
+	(*ClassifyResult)(nil),            // 23: cognate.v1.ClassifyResult
+	(*Classification)(nil),            // 24: cognate.v1.Classification
+	(*LabelScore)(nil),                // 25: cognate.v1.LabelScore
+	(*RerankRequest)(nil),             // 26: cognate.v1.RerankRequest
+	(*RerankResponse)(nil),            // 27: cognate.v1.RerankResponse
+	(*RerankResult)(nil),              // 28: cognate.v1.RerankResult
+	(*TokenizeRequest)(nil),           // 29: cognate.v1.TokenizeRequest
+	(*TokenizeResponse)(nil),          // 30: cognate.v1.TokenizeResponse
+	(*TokenizeResult)(nil),            // 31: cognate.v1.TokenizeResult
+	(*Token)(nil),                     // 32: cognate.v1.Token
+	(*SimilarityRequest)(nil),         // 33: cognate.v1.SimilarityRequest
+	(*SimilarityResponse)(nil),        // 34: cognate.v1.SimilarityResponse
+	(*SimilarityRow)(nil),             // 35: cognate.v1.SimilarityRow
+	(*TopKRequest)(nil),               // 36: cognate.v1.TopKRequest
+	(*Rerank)(nil),                    // 37: cognate.v1.Rerank
+	(*Query)(nil),                     // 38: cognate.v1.Query
+	(*SearchParams)(nil),              // 39: cognate.v1.SearchParams
+	(*Filter)(nil),                    // 40: cognate.v1.Filter
+	(*FilterList)(nil),                // 41: cognate.v1.FilterList
+	(*EqualsCondition)(nil),           // 42: cognate.v1.EqualsCondition
+	(*InCondition)(nil),               // 43: cognate.v1.InCondition
+	(*RangeCondition)(nil),            // 44: cognate.v1.RangeCondition
+	(*ExistsCondition)(nil),           // 45: cognate.v1.ExistsCondition
+	(*TopKResponse)(nil),              // 46: cognate.v1.TopKResponse
+	(*TopKResult)(nil),                // 47: cognate.v1.TopKResult
+	(*Hit)(nil),                       // 48: cognate.v1.Hit
+	(*Scores)(nil),                    // 49: cognate.v1.Scores
+	(*Document)(nil),                  // 50: cognate.v1.Document
+	(*UploadRequest)(nil),             // 51: cognate.v1.UploadRequest
+	(*UploadResponse)(nil),            // 52: cognate.v1.UploadResponse
+	(*UploadError)(nil),               // 53: cognate.v1.UploadError
+	(*GetDocumentsRequest)(nil),       // 54: cognate.v1.GetDocumentsRequest
+	(*GetDocumentsResponse)(nil),      // 55: cognate.v1.GetDocumentsResponse
+	(*DeleteDocumentsRequest)(nil),    // 56: cognate.v1.DeleteDocumentsRequest
+	(*DeleteDocumentsResponse)(nil),   // 57: cognate.v1.DeleteDocumentsResponse
+	(*UpdateDocumentsRequest)(nil),    // 58: cognate.v1.UpdateDocumentsRequest
+	(*UpdateDocumentsResponse)(nil),   // 59: cognate.v1.UpdateDocumentsResponse
+	(*UpdateError)(nil),               // 60: cognate.v1.UpdateError
+	(*CountDocumentsRequest)(nil),     // 61: cognate.v1.CountDocumentsRequest
+	(*CountDocumentsResponse)(nil),    // 62: cognate.v1.CountDocumentsResponse
+	(*FacetsRequest)(nil),             // 63: cognate.v1.FacetsRequest
+	(*FacetField)(nil),                // 64: cognate.v1.FacetField
+	(*FacetsResponse)(nil),            // 65: cognate.v1.FacetsResponse
+	(*Facet)(nil),                     // 66: cognate.v1.Facet
+	(*FacetValue)(nil),                // 67: cognate.v1.FacetValue
+	(*FacetNumbers)(nil),              // 68: cognate.v1.FacetNumbers
+	(*ListDocumentsRequest)(nil),      // 69: cognate.v1.ListDocumentsRequest
+	(*ListDocumentsResponse)(nil),     // 70: cognate.v1.ListDocumentsResponse
+	(*ExportRequest)(nil),             // 71: cognate.v1.ExportRequest
+	(*ExportResponse)(nil),            // 72: cognate.v1.ExportResponse
+	(*Collection)(nil),                // 73: cognate.v1.Collection
+	(*Lexical)(nil),                   // 74: cognate.v1.Lexical
+	(*CreateCollectionRequest)(nil),   // 75: cognate.v1.CreateCollectionRequest
+	(*CreateCollectionResponse)(nil),  // 76: cognate.v1.CreateCollectionResponse
+	(*ListCollectionsRequest)(nil),    // 77: cognate.v1.ListCollectionsRequest
+	(*ListCollectionsResponse)(nil),   // 78: cognate.v1.ListCollectionsResponse
+	(*DeleteCollectionRequest)(nil),   // 79: cognate.v1.DeleteCollectionRequest
+	(*DeleteCollectionResponse)(nil),  // 80: cognate.v1.DeleteCollectionResponse
+	(*MigrateCollectionRequest)(nil),  // 81: cognate.v1.MigrateCollectionRequest
+	(*MigrateCollectionResponse)(nil), // 82: cognate.v1.MigrateCollectionResponse
+	(*Migration)(nil),                 // 83: cognate.v1.Migration
+	(*MigrationError)(nil),            // 84: cognate.v1.MigrationError
+	(*MigrationReport)(nil),           // 85: cognate.v1.MigrationReport
+	(*BackupRequest)(nil),             // 86: cognate.v1.BackupRequest
+	(*BackupResponse)(nil),            // 87: cognate.v1.BackupResponse
+	(*status.Status)(nil),             // 88: google.rpc.Status
+	(*structpb.Value)(nil),            // 89: google.protobuf.Value
+	(*structpb.Struct)(nil),           // 90: google.protobuf.Struct
 }
 var file_cognate_v1_cognate_proto_depIdxs = []int32{
-	10,  // 0: cognate.v1.InfoResponse.model:type_name -> cognate.v1.Model
-	13,  // 1: cognate.v1.InfoResponse.limits:type_name -> cognate.v1.Limits
-	9,   // 2: cognate.v1.InfoResponse.storage:type_name -> cognate.v1.Storage
-	11,  // 3: cognate.v1.InfoResponse.classifiers:type_name -> cognate.v1.Classifier
-	12,  // 4: cognate.v1.InfoResponse.rerankers:type_name -> cognate.v1.Reranker
-	10,  // 5: cognate.v1.InfoResponse.models:type_name -> cognate.v1.Model
+	11,  // 0: cognate.v1.InfoResponse.model:type_name -> cognate.v1.Model
+	14,  // 1: cognate.v1.InfoResponse.limits:type_name -> cognate.v1.Limits
+	10,  // 2: cognate.v1.InfoResponse.storage:type_name -> cognate.v1.Storage
+	12,  // 3: cognate.v1.InfoResponse.classifiers:type_name -> cognate.v1.Classifier
+	13,  // 4: cognate.v1.InfoResponse.rerankers:type_name -> cognate.v1.Reranker
+	11,  // 5: cognate.v1.InfoResponse.models:type_name -> cognate.v1.Model
 	2,   // 6: cognate.v1.Vector.format:type_name -> cognate.v1.VectorFormat
-	14,  // 7: cognate.v1.Passage.vector:type_name -> cognate.v1.Vector
+	15,  // 7: cognate.v1.Passage.vector:type_name -> cognate.v1.Vector
 	0,   // 8: cognate.v1.EmbedRequest.input_type:type_name -> cognate.v1.InputType
 	1,   // 9: cognate.v1.EmbedRequest.truncation:type_name -> cognate.v1.Truncation
 	2,   // 10: cognate.v1.EmbedRequest.format:type_name -> cognate.v1.VectorFormat
-	15,  // 11: cognate.v1.EmbedRequest.passages:type_name -> cognate.v1.Passages
-	19,  // 12: cognate.v1.EmbedResponse.results:type_name -> cognate.v1.EmbedResult
-	14,  // 13: cognate.v1.EmbedResult.vector:type_name -> cognate.v1.Vector
-	87,  // 14: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
-	16,  // 15: cognate.v1.EmbedResult.passages:type_name -> cognate.v1.Passage
+	16,  // 11: cognate.v1.EmbedRequest.passages:type_name -> cognate.v1.Passages
+	20,  // 12: cognate.v1.EmbedResponse.results:type_name -> cognate.v1.EmbedResult
+	15,  // 13: cognate.v1.EmbedResult.vector:type_name -> cognate.v1.Vector
+	88,  // 14: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
+	17,  // 15: cognate.v1.EmbedResult.passages:type_name -> cognate.v1.Passage
 	1,   // 16: cognate.v1.ClassifyRequest.truncation:type_name -> cognate.v1.Truncation
 	2,   // 17: cognate.v1.ClassifyRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	22,  // 18: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
-	23,  // 19: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
-	87,  // 20: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
-	24,  // 21: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
-	14,  // 22: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
+	23,  // 18: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
+	24,  // 19: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
+	88,  // 20: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
+	25,  // 21: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
+	15,  // 22: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
 	1,   // 23: cognate.v1.RerankRequest.truncation:type_name -> cognate.v1.Truncation
-	27,  // 24: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
-	87,  // 25: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
-	30,  // 26: cognate.v1.TokenizeResponse.results:type_name -> cognate.v1.TokenizeResult
-	31,  // 27: cognate.v1.TokenizeResult.tokens:type_name -> cognate.v1.Token
-	87,  // 28: cognate.v1.TokenizeResult.error:type_name -> google.rpc.Status
+	28,  // 24: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
+	88,  // 25: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
+	31,  // 26: cognate.v1.TokenizeResponse.results:type_name -> cognate.v1.TokenizeResult
+	32,  // 27: cognate.v1.TokenizeResult.tokens:type_name -> cognate.v1.Token
+	88,  // 28: cognate.v1.TokenizeResult.error:type_name -> google.rpc.Status
 	0,   // 29: cognate.v1.SimilarityRequest.input_type:type_name -> cognate.v1.InputType
 	1,   // 30: cognate.v1.SimilarityRequest.truncation:type_name -> cognate.v1.Truncation
-	34,  // 31: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
-	37,  // 32: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
-	38,  // 33: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
-	39,  // 34: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
+	35,  // 31: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
+	38,  // 32: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
+	39,  // 33: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
+	40,  // 34: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
 	3,   // 35: cognate.v1.TopKRequest.mode:type_name -> cognate.v1.SearchMode
 	4,   // 36: cognate.v1.TopKRequest.fusion:type_name -> cognate.v1.Fusion
-	36,  // 37: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
+	37,  // 37: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
 	2,   // 38: cognate.v1.TopKRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	14,  // 39: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
-	40,  // 40: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
-	40,  // 41: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
-	39,  // 42: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
-	41,  // 43: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
-	42,  // 44: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
-	43,  // 45: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
-	44,  // 46: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
-	39,  // 47: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
-	88,  // 48: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
-	88,  // 49: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
-	46,  // 50: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
-	47,  // 51: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
-	87,  // 52: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
-	89,  // 53: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
-	14,  // 54: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
-	88,  // 55: cognate.v1.Hit.group:type_name -> google.protobuf.Value
-	16,  // 56: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
-	16,  // 57: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
-	48,  // 58: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
-	89,  // 59: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
-	14,  // 60: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
-	16,  // 61: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
-	49,  // 62: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
-	52,  // 63: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
-	87,  // 64: cognate.v1.UploadError.status:type_name -> google.rpc.Status
+	15,  // 39: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
+	41,  // 40: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
+	41,  // 41: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
+	40,  // 42: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
+	42,  // 43: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
+	43,  // 44: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
+	44,  // 45: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
+	45,  // 46: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
+	40,  // 47: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
+	89,  // 48: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
+	89,  // 49: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
+	47,  // 50: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
+	48,  // 51: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
+	88,  // 52: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
+	90,  // 53: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
+	15,  // 54: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
+	89,  // 55: cognate.v1.Hit.group:type_name -> google.protobuf.Value
+	17,  // 56: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
+	17,  // 57: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
+	49,  // 58: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
+	90,  // 59: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
+	15,  // 60: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
+	17,  // 61: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
+	50,  // 62: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
+	53,  // 63: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
+	88,  // 64: cognate.v1.UploadError.status:type_name -> google.rpc.Status
 	2,   // 65: cognate.v1.GetDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	49,  // 66: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
-	39,  // 67: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	39,  // 68: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	89,  // 69: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
-	59,  // 70: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
-	87,  // 71: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
-	39,  // 72: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	39,  // 73: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
-	63,  // 74: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
-	65,  // 75: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
-	66,  // 76: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
-	67,  // 77: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
-	88,  // 78: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
-	39,  // 79: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	50,  // 66: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
+	40,  // 67: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	40,  // 68: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	90,  // 69: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
+	60,  // 70: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
+	88,  // 71: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
+	40,  // 72: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	40,  // 73: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
+	64,  // 74: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
+	66,  // 75: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
+	67,  // 76: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
+	68,  // 77: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
+	89,  // 78: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
+	40,  // 79: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
 	2,   // 80: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	49,  // 81: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
-	39,  // 82: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
+	50,  // 81: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
+	40,  // 82: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
 	2,   // 83: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	49,  // 84: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
-	15,  // 85: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
-	73,  // 86: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
-	82,  // 87: cognate.v1.Collection.migration:type_name -> cognate.v1.Migration
-	15,  // 88: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
-	73,  // 89: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
-	72,  // 90: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
-	72,  // 91: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
+	50,  // 84: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
+	16,  // 85: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
+	74,  // 86: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
+	83,  // 87: cognate.v1.Collection.migration:type_name -> cognate.v1.Migration
+	16,  // 88: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
+	74,  // 89: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
+	73,  // 90: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
+	73,  // 91: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
 	5,   // 92: cognate.v1.MigrateCollectionRequest.action:type_name -> cognate.v1.MigrationAction
-	82,  // 93: cognate.v1.MigrateCollectionResponse.migration:type_name -> cognate.v1.Migration
-	6,   // 94: cognate.v1.Migration.phase:type_name -> cognate.v1.MigrationPhase
-	83,  // 95: cognate.v1.Migration.errors:type_name -> cognate.v1.MigrationError
-	84,  // 96: cognate.v1.Migration.report:type_name -> cognate.v1.MigrationReport
-	87,  // 97: cognate.v1.MigrationError.status:type_name -> google.rpc.Status
-	7,   // 98: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
-	17,  // 99: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
-	17,  // 100: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
-	32,  // 101: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
-	35,  // 102: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
-	20,  // 103: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
-	20,  // 104: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
-	25,  // 105: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
-	28,  // 106: cognate.v1.Cognate.Tokenize:input_type -> cognate.v1.TokenizeRequest
-	28,  // 107: cognate.v1.Cognate.TokenizeStream:input_type -> cognate.v1.TokenizeRequest
-	50,  // 108: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
-	53,  // 109: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
-	55,  // 110: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
-	57,  // 111: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
-	60,  // 112: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
-	62,  // 113: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
-	68,  // 114: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
-	70,  // 115: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
-	74,  // 116: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
-	76,  // 117: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
-	78,  // 118: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
-	80,  // 119: cognate.v1.Cognate.MigrateCollection:input_type -> cognate.v1.MigrateCollectionRequest
-	85,  // 120: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
-	8,   // 121: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
-	18,  // 122: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
-	18,  // 123: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
-	33,  // 124: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
-	45,  // 125: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
-	21,  // 126: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
-	21,  // 127: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
-	26,  // 128: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
-	29,  // 129: cognate.v1.Cognate.Tokenize:output_type -> cognate.v1.TokenizeResponse
-	29,  // 130: cognate.v1.Cognate.TokenizeStream:output_type -> cognate.v1.TokenizeResponse
-	51,  // 131: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
-	54,  // 132: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
-	56,  // 133: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
-	58,  // 134: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
-	61,  // 135: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
-	64,  // 136: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
-	69,  // 137: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
-	71,  // 138: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
-	75,  // 139: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
-	77,  // 140: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
-	79,  // 141: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
-	81,  // 142: cognate.v1.Cognate.MigrateCollection:output_type -> cognate.v1.MigrateCollectionResponse
-	86,  // 143: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
-	121, // [121:144] is the sub-list for method output_type
-	98,  // [98:121] is the sub-list for method input_type
-	98,  // [98:98] is the sub-list for extension type_name
-	98,  // [98:98] is the sub-list for extension extendee
-	0,   // [0:98] is the sub-list for field type_name
+	6,   // 93: cognate.v1.MigrateCollectionRequest.client_vectors:type_name -> cognate.v1.ClientVectors
+	83,  // 94: cognate.v1.MigrateCollectionResponse.migration:type_name -> cognate.v1.Migration
+	7,   // 95: cognate.v1.Migration.phase:type_name -> cognate.v1.MigrationPhase
+	84,  // 96: cognate.v1.Migration.errors:type_name -> cognate.v1.MigrationError
+	85,  // 97: cognate.v1.Migration.report:type_name -> cognate.v1.MigrationReport
+	6,   // 98: cognate.v1.Migration.client_vectors:type_name -> cognate.v1.ClientVectors
+	88,  // 99: cognate.v1.MigrationError.status:type_name -> google.rpc.Status
+	8,   // 100: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
+	18,  // 101: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
+	18,  // 102: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
+	33,  // 103: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
+	36,  // 104: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
+	21,  // 105: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
+	21,  // 106: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
+	26,  // 107: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
+	29,  // 108: cognate.v1.Cognate.Tokenize:input_type -> cognate.v1.TokenizeRequest
+	29,  // 109: cognate.v1.Cognate.TokenizeStream:input_type -> cognate.v1.TokenizeRequest
+	51,  // 110: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
+	54,  // 111: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
+	56,  // 112: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
+	58,  // 113: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
+	61,  // 114: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
+	63,  // 115: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
+	69,  // 116: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
+	71,  // 117: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
+	75,  // 118: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
+	77,  // 119: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
+	79,  // 120: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
+	81,  // 121: cognate.v1.Cognate.MigrateCollection:input_type -> cognate.v1.MigrateCollectionRequest
+	86,  // 122: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
+	9,   // 123: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
+	19,  // 124: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
+	19,  // 125: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
+	34,  // 126: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
+	46,  // 127: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
+	22,  // 128: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
+	22,  // 129: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
+	27,  // 130: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
+	30,  // 131: cognate.v1.Cognate.Tokenize:output_type -> cognate.v1.TokenizeResponse
+	30,  // 132: cognate.v1.Cognate.TokenizeStream:output_type -> cognate.v1.TokenizeResponse
+	52,  // 133: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
+	55,  // 134: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
+	57,  // 135: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
+	59,  // 136: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
+	62,  // 137: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
+	65,  // 138: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
+	70,  // 139: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
+	72,  // 140: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
+	76,  // 141: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
+	78,  // 142: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
+	80,  // 143: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
+	82,  // 144: cognate.v1.Cognate.MigrateCollection:output_type -> cognate.v1.MigrateCollectionResponse
+	87,  // 145: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
+	123, // [123:146] is the sub-list for method output_type
+	100, // [100:123] is the sub-list for method input_type
+	100, // [100:100] is the sub-list for extension type_name
+	100, // [100:100] is the sub-list for extension extendee
+	0,   // [0:100] is the sub-list for field type_name
 }
 
 func init() { file_cognate_v1_cognate_proto_init() }
@@ -7733,7 +7815,7 @@ func file_cognate_v1_cognate_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cognate_v1_cognate_proto_rawDesc), len(file_cognate_v1_cognate_proto_rawDesc)),
-			NumEnums:      7,
+			NumEnums:      8,
 			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   1,

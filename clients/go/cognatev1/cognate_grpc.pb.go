@@ -173,9 +173,9 @@ type CognateClient interface {
 	// MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
 	// that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
 	// stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
-	// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
-	// forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
-	// server keeps its collections in a search engine.
+	// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text,
+	// or with vectors of a client's own, forbid it, and the message names the first; documents are still to be embedded,
+	// or cannot be embedded; or the server keeps its collections in a search engine.
 	MigrateCollection(ctx context.Context, in *MigrateCollectionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[MigrateCollectionResponse], error)
 	// Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
 	// Each document in the file was checked. The server first writes the file to its data directory, which needs the
@@ -548,9 +548,9 @@ type CognateServer interface {
 	// MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
 	// that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
 	// stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
-	// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
-	// forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
-	// server keeps its collections in a search engine.
+	// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text,
+	// or with vectors of a client's own, forbid it, and the message names the first; documents are still to be embedded,
+	// or cannot be embedded; or the server keeps its collections in a search engine.
 	MigrateCollection(*MigrateCollectionRequest, grpc.ServerStreamingServer[MigrateCollectionResponse]) error
 	// Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
 	// Each document in the file was checked. The server first writes the file to its data directory, which needs the

@@ -165,6 +165,7 @@ mod tests {
             id: DocId::new(&format!("{n:03}")).unwrap(),
             content: Arc::new(Content::default()),
             vectors: Embedding::normalized(vec![f32::from(n), 50.0]).unwrap().into(),
+            origin: Default::default(),
         });
         collection.commit(documents.collect()).unwrap();
         let in_order = read(&collection);

@@ -52,7 +52,12 @@ fn document(id: &str, random: &mut Rng) -> Document {
     let embedding = Embedding::normalized((0..4).map(|_| random.f32() + 0.1).collect()).unwrap();
     let metadata = json!({ "n": random.u32(..3), "note": "x".repeat(random.usize(..200)) });
     let content = Content::new("some words ".repeat(random.usize(..40)), metadata.as_object());
-    Document { id: DocId::new(id).unwrap(), content: Arc::new(content), vectors: embedding.into() }
+    Document {
+        id: DocId::new(id).unwrap(),
+        content: Arc::new(content),
+        vectors: embedding.into(),
+        origin: Default::default(),
+    }
 }
 
 fn filter(random: &mut Rng) -> Filter {

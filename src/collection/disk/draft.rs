@@ -129,7 +129,8 @@ mod tests {
     }
 
     fn put(collection: u32, row: u64, vector: &[f32]) -> Change {
-        let record = Record { id: "a", text: "", metadata: None, vectors: vector, spans: &[] };
+        let record =
+            Record { id: "a", text: "", metadata: None, vectors: vector, spans: &[], origin: Default::default() };
         Change::Put(Put::new(collection, row, &record))
     }
 

@@ -12,10 +12,18 @@ pub struct Follows {
     pub leader: u32,
     /// The progress of the first pass over the leader's documents.
     pub first_pass: FirstPass,
-    /// True if vectors of documents without a text are taken over as they are.
+    /// True if vectors that came from clients are taken over as they are.
     pub keeps_vectors: bool,
+    /// True if vectors that came from clients are replaced by those of the texts. Without a word it is, because earlier
+    /// versions did so: they told no origin.
+    #[serde(default = "as_earlier")]
+    pub replaces_vectors: bool,
     /// True if it was the leader first, and the two were exchanged.
     pub switched: bool,
+}
+
+fn as_earlier() -> bool {
+    true
 }
 
 /// The progress of a pass over all documents in the order of their ids.
@@ -40,5 +48,17 @@ impl FirstPass {
             Self::UpTo(front) => id <= &**front,
             Self::Over => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_of_an_earlier_version_embeds_texts_whose_vectors_came_from_clients() {
+        let earlier = r#"{"leader":1,"first_pass":"over","keeps_vectors":false,"switched":false}"#;
+        let follows: Follows = serde_json::from_str(earlier).unwrap();
+        assert!(follows.replaces_vectors && !follows.keeps_vectors);
     }
 }

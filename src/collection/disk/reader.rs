@@ -113,7 +113,11 @@ mod tests {
     const OF: RowsOf<'_> = RowsOf { number: 0, name: "c", dimensions: 1 };
 
     fn put(row: u64, text: &str) -> Change {
-        Change::Put(Put::new(0, row, &Record { id: "a", text, metadata: Some("{}"), vectors: &[1.0], spans: &[] }))
+        Change::Put(Put::new(
+            0,
+            row,
+            &Record { id: "a", text, metadata: Some("{}"), vectors: &[1.0], spans: &[], origin: Default::default() },
+        ))
     }
 
     fn filled(directory: &Path) -> Disk {

@@ -1,16 +1,18 @@
 //! The encoding of a document, with a checksum of our own.
 //!
 //! ```text
-//! crc32 u32 | unused u64 | id bytes u64 | text bytes u64 | metadata bytes u64 | vector, id, text, metadata
+//! crc32 u32 | origin u64 | id bytes u64 | text bytes u64 | metadata bytes u64 | vector, id, text, metadata
 //! several passages: | start u32, end u32 of each | the vectors of all but the first
 //! ```
 //!
 //! Numbers are little endian. The last line is there only for a document of several passages; its length tells their
-//! number. A document of one passage has the bytes that the first schema gave it. The unused number was a version
-//! once: writers set it to the row, and readers ignore it. The checksum covers collection and row too, so it detects a
-//! record in the wrong place. Unlike redb's page checksums, it is computed where the document is made and checked
+//! number. A document of one passage has the bytes that the first schema gave it. The origin is the complement of the row
+//! if a client gave the vectors, and the row otherwise. It was a small version number once, and earlier programs ignore
+//! it: any other number means what the row means. The checksum covers collection and row too, so it detects a record in
+//! the wrong place. Unlike redb's page checksums, it is computed where the document is made and checked
 //! where it is used, so it also detects faults of memory and code in between.
 
+use crate::collection::document::Origin;
 use crate::collection::passages::Span;
 
 /// A document, borrowed from its writer's memory or its reader's.
@@ -26,6 +28,8 @@ pub struct Record<'a> {
     pub vectors: &'a [f32],
     /// The bytes of the text that each passage takes; empty: the document is one passage.
     pub spans: &'a [Span],
+    /// Where the vectors come from.
+    pub origin: Origin,
 }
 
 /// Memory for the numbers of a record that is read.
@@ -72,7 +76,11 @@ pub(super) fn encode(collection: u32, row: u64, record: &Record<'_>) -> Vec<u8> 
     let mut out = Vec::with_capacity(bytes);
     out.extend([0; 4]);
     let metadata_bytes = record.metadata.map_or(NONE, |json| json.len() as u64);
-    for number in [row, record.id.len() as u64, record.text.len() as u64, metadata_bytes] {
+    let origin = match record.origin {
+        Origin::Model => row,
+        Origin::Client => !row,
+    };
+    for number in [origin, record.id.len() as u64, record.text.len() as u64, metadata_bytes] {
         out.extend(number.to_le_bytes());
     }
     out.extend(first.iter().flat_map(|x| x.to_le_bytes()));
@@ -93,10 +101,16 @@ pub(super) fn check(collection: u32, row: u64, bytes: &[u8]) -> Result<(), Damag
     if stored == computed { Ok(()) } else { Err(Damage::Checksum { stored, computed }) }
 }
 
-/// Decodes bytes that passed [`check`]. `numbers` receives the floats and the spans.
-pub(super) fn decode<'a>(bytes: &'a [u8], dimensions: usize, numbers: &'a mut Numbers) -> Result<Record<'a>, Damage> {
+/// Decodes the bytes at `row`, which passed [`check`]. `numbers` receives the floats and the spans.
+pub(super) fn decode<'a>(
+    row: u64,
+    bytes: &'a [u8],
+    dimensions: usize,
+    numbers: &'a mut Numbers,
+) -> Result<Record<'a>, Damage> {
     let rest = bytes.get(4..).ok_or(Damage::Form)?;
-    let (_unused, rest) = number(rest)?;
+    let (origin, rest) = number(rest)?;
+    let origin = if origin == !row { Origin::Client } else { Origin::Model };
     let (id_bytes, rest) = number(rest)?;
     let (text_bytes, rest) = number(rest)?;
     let (metadata_bytes, rest) = number(rest)?;
@@ -129,13 +143,13 @@ pub(super) fn decode<'a>(bytes: &'a [u8], dimensions: usize, numbers: &'a mut Nu
         Span { start, end }
     };
     read.extend(spans.as_chunks().0.iter().map(place));
-    Ok(Record { id, text, metadata, vectors, spans: read })
+    Ok(Record { id, text, metadata, vectors, spans: read, origin })
 }
 
 /// The text in bytes that passed [`check`].
 pub(super) fn text(bytes: &[u8], dimensions: usize) -> Result<&str, Damage> {
     let rest = bytes.get(4..).ok_or(Damage::Form)?;
-    let (_unused, rest) = number(rest)?;
+    let (_origin, rest) = number(rest)?;
     let (id_bytes, rest) = number(rest)?;
     let (text_bytes, rest) = number(rest)?;
     let (_metadata_bytes, rest) = number(rest)?;
@@ -179,22 +193,24 @@ mod tests {
             let vectors: Vec<f32> = (0..dimensions * passages).map(|_| f32::from_bits(random.u32(..))).collect();
             let spans: Vec<Span> = (0..passages).map(|_| Span { start: random.u32(..), end: random.u32(..) }).collect();
             let spans = if passages == 1 { &[] } else { &*spans };
-            let record = Record { id: &id, text: &text, metadata: metadata.as_deref(), vectors: &vectors, spans };
+            let metadata = metadata.as_deref();
+            let origin = if random.bool() { Origin::Client } else { Origin::Model };
+            let record = Record { id: &id, text: &text, metadata, vectors: &vectors, spans, origin };
             let bytes = encode(3, row, &record);
             prop_assert_eq!(check(3, row, &bytes), Ok(()));
             let mut numbers = Numbers::default();
-            let read = decode(&bytes, dimensions, &mut numbers).unwrap();
+            let read = decode(row, &bytes, dimensions, &mut numbers).unwrap();
             prop_assert_eq!((read.id, read.text, read.metadata), (record.id, record.text, record.metadata));
             prop_assert_eq!(super::text(&bytes, dimensions), Ok(record.text));
             let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(read.vectors), bits(&vectors), "not even the payload of a NaN changes");
-            prop_assert_eq!(read.spans, spans);
+            prop_assert_eq!((read.spans, read.origin), (spans, origin));
         }
 
         #[test]
         fn one_flipped_bit_is_found(at in 0usize..1000, bit in 0u8..8) {
             let spans = &[Span { start: 0, end: 4 }, Span { start: 5, end: 9 }];
-            let record = Record { id: "a", text: "some text", metadata: None, vectors: &[0.5; 8], spans };
+            let record = Record { id: "a", text: "some text", metadata: None, vectors: &[0.5; 8], spans, origin: Origin::Model };
             let mut bytes = encode(1, 2, &record);
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
@@ -205,14 +221,15 @@ mod tests {
         #[test]
         fn bytes_that_are_no_record_are_an_error_and_no_panic(bytes: Vec<u8>, dimensions in 0usize..9) {
             let _ = check(1, 2, &bytes);
-            let _ = decode(&bytes, dimensions, &mut Numbers::default());
+            let _ = decode(2, &bytes, dimensions, &mut Numbers::default());
             let _ = super::text(&bytes, dimensions);
         }
     }
 
     #[test]
-    fn a_record_keeps_the_bytes_of_earlier_versions_and_any_unused_number_is_read() {
-        let record = Record { id: "a", text: "b", metadata: Some("{}"), vectors: &[1.0], spans: &[] };
+    fn a_record_keeps_the_bytes_of_earlier_versions_and_their_numbers_for_its_origin_are_read() {
+        let origin = Origin::Model;
+        let record = Record { id: "a", text: "b", metadata: Some("{}"), vectors: &[1.0], spans: &[], origin };
         let mut bytes = encode(1, 2, &record);
         let mut stored = vec![0x3f, 0x54, 0x54, 0xbb];
         for number in [2u64, 1, 1, 2] {
@@ -221,16 +238,19 @@ mod tests {
         stored.extend(1.0f32.to_le_bytes());
         stored.extend(b"ab{}");
         assert_eq!(bytes, stored);
-        bytes[4..12].fill(0xff);
-        assert_eq!(decode(&bytes, 1, &mut Numbers::default()), Ok(record));
+        for version in [0, 1, 7, u64::MAX] {
+            bytes[4..12].copy_from_slice(&version.to_le_bytes());
+            assert_eq!(decode(2, &bytes, 1, &mut Numbers::default()), Ok(record));
+        }
     }
 
     #[test]
     fn a_record_in_the_place_of_another_is_found() {
-        let bytes = encode(1, 2, &Record { id: "a", text: "", metadata: None, vectors: &[1.0], spans: &[] });
+        let (vectors, origin) = (&[1.0], Origin::Model);
+        let bytes = encode(1, 2, &Record { id: "a", text: "", metadata: None, vectors, spans: &[], origin });
         for (collection, row) in [(1, 3), (2, 2)] {
             assert!(matches!(check(collection, row, &bytes), Err(Damage::Checksum { .. })));
         }
-        assert_eq!(decode(&bytes, 2, &mut Numbers::default()), Err(Damage::Form), "a vector of another length");
+        assert_eq!(decode(2, &bytes, 2, &mut Numbers::default()), Err(Damage::Form), "a vector of another length");
     }
 }

@@ -167,7 +167,7 @@ impl Snapshot {
         let entry = self.entry(number)?;
         let mut numbers = Numbers::default();
         let end = self.scan(number, |row, bytes| {
-            match bytes.and_then(|bytes| record::decode(bytes, entry.dimensions, &mut numbers)) {
+            match bytes.and_then(|bytes| record::decode(row, bytes, entry.dimensions, &mut numbers)) {
                 Ok(record) => visit(row, record).map_break(|()| None),
                 Err(damage) => ControlFlow::Break(Some((row, damage))),
             }

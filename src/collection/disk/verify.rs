@@ -110,7 +110,7 @@ fn verify(snapshot: &Snapshot, collection: StoredCollection, report: &mut Report
     let mut read = Verified { name: name.clone(), follower: follows.is_some(), rows: 0, record_bytes: 0 };
     let mut numbers = Numbers::default();
     let scanned = snapshot.scan::<()>(number, |row, bytes| {
-        match bytes.and_then(|bytes| record::decode(bytes, dimensions, &mut numbers).map(|_| bytes.len())) {
+        match bytes.and_then(|bytes| record::decode(row, bytes, dimensions, &mut numbers).map(|_| bytes.len())) {
             Ok(bytes) => {
                 read.rows += 1;
                 read.record_bytes += bytes as u64;

@@ -32,7 +32,12 @@ fn put(collection: &Collection, n: u8, metadata: Option<&Fields>) {
         0 => Vectors::of_passages("a text", (0..3).map(passage).collect()).unwrap(),
         _ => embedding(0).into(),
     };
-    let document = Document { id: id(n), content: Arc::new(Content::new("a text", metadata)), vectors };
+    let document = Document {
+        id: id(n),
+        content: Arc::new(Content::new("a text", metadata)),
+        vectors,
+        origin: Default::default(),
+    };
     collection.commit(vec![document]).unwrap();
 }
 

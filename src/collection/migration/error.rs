@@ -24,6 +24,14 @@ pub enum MigrationError {
     /// The collection has this model already.
     #[error("the collection has vectors of this model already")]
     SameModel,
+    /// Documents came with vectors of a client's own, and nobody said what becomes of them.
+    #[error("{count} documents came with vectors of a client's own; the first are {}", ids(.first))]
+    ClientVectors {
+        /// Number of the documents.
+        count: usize,
+        /// The first ids.
+        first: Vec<DocId>,
+    },
     /// Documents have no text, so the new model cannot embed them.
     #[error("{count} documents have no text, so that another model cannot embed them; the first are {}", ids(.first))]
     WithoutText {
@@ -32,10 +40,10 @@ pub enum MigrationError {
         /// The first ids.
         first: Vec<DocId>,
     },
-    /// Documents have no text, and their vectors do not fit the new model.
+    /// Vectors that came from clients do not fit the new model.
     #[error(
-        "{count} documents have no text, and their vectors of {leader} values cannot be kept beside a model of \
-         {follower}; the first are {}", ids(.first)
+        "{count} documents came with vectors of a client's own, and their {leader} values cannot be kept beside a model \
+         of {follower}; the first are {}", ids(.first)
     )]
     OtherDimensions {
         /// Number of the documents.

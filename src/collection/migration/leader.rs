@@ -4,7 +4,8 @@ use std::ops::Bound;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::super::commit_queue::Operation;
-use super::super::document::DocId;
+use super::super::document::{DocId, Origin};
+use super::super::documents::{Documents, Entry};
 use super::super::single::{Changed, Collection};
 use super::lag::{Noted, Role};
 
@@ -18,8 +19,28 @@ impl Collection {
         matches!(*self.role_now(), Role::Follower)
     }
 
-    /// Number of documents without a text, which came with a client's vector alone, and the first ids.
-    pub fn without_text(&self, most: usize) -> (usize, Vec<DocId>) {
+    /// Number of documents whose vectors came from a client.
+    pub fn n_given(&self) -> usize {
+        self.read().n_given()
+    }
+
+    /// Number of documents whose vectors came from a client, and the first ids.
+    pub(super) fn given(&self, most: usize) -> (usize, Vec<DocId>) {
+        self.first(most, |here, entry| here.origin(entry) == Origin::Client)
+    }
+
+    /// Number of documents without a text, and the first ids.
+    pub(super) fn without_text(&self, most: usize) -> (usize, Vec<DocId>) {
+        self.first(most, |_, entry| entry.kept.text_bytes() == 0)
+    }
+
+    /// True if a document has a text.
+    pub fn has_text(&self, id: &DocId) -> bool {
+        self.read().by_id.get(id).is_some_and(|entry| entry.kept.text_bytes() > 0)
+    }
+
+    /// Number of the documents for which `is` is true, and the first ids.
+    fn first(&self, most: usize, is: impl Fn(&Documents, &Entry) -> bool) -> (usize, Vec<DocId>) {
         let (mut count, mut first, mut after) = (0, Vec::new(), None::<DocId>);
         loop {
             let here = self.read();
@@ -28,7 +49,7 @@ impl Collection {
             let mut last = None;
             for (id, entry) in here.by_id.range((from, Bound::Unbounded)).take(PAGE) {
                 (seen, last) = (seen + 1, Some(id));
-                if entry.kept.text_bytes() == 0 {
+                if is(&here, entry) {
                     count += 1;
                     if first.len() < most {
                         first.push(id.clone());

@@ -34,5 +34,5 @@ mod tests;
 
 pub use error::MigrationError;
 pub(super) use lag::{Noted, Role};
-pub use pair::{Migration, MigrationState, WithoutText};
+pub use pair::{ClientVectors, Migration, MigrationState};
 pub use step::{Step, ToEmbed};

@@ -6,9 +6,10 @@ use super::super::budget::NOTHING;
 use super::super::budgets::EMPTY;
 use super::super::disk::{Change, FirstPass, Follows};
 use super::super::passages::PassageSizes;
+use super::super::single::Collection;
 use super::super::store::{Model, Settings, Store};
 use super::error::MigrationError;
-use super::pair::{Migration, MigrationState, Pair, WithoutText};
+use super::pair::{ClientVectors, Migration, MigrationState, Pair};
 
 /// Most ids that an error names.
 const NAMED: usize = 8;
@@ -21,7 +22,7 @@ impl Store {
         name: &str,
         model: Model<'_>,
         passages: Option<PassageSizes>,
-        without_text: WithoutText,
+        client_vectors: ClientVectors,
     ) -> Result<Arc<Migration>, MigrationError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let leader = self.collections.find(name).ok_or(MigrationError::Unknown)?;
@@ -31,25 +32,15 @@ impl Store {
         if leader.fingerprint() == model.fingerprint {
             return Err(MigrationError::SameModel);
         }
-        let fits = leader.dimensions() == model.dimensions;
-        if without_text == WithoutText::Refuse || !fits {
-            let (count, first) = leader.without_text(NAMED);
-            match without_text {
-                _ if count == 0 => {}
-                WithoutText::Refuse => return Err(MigrationError::WithoutText { count, first }),
-                WithoutText::Keep => {
-                    let (leader, follower) = (leader.dimensions(), model.dimensions);
-                    return Err(MigrationError::OtherDimensions { count, first, leader, follower });
-                }
-            }
-        }
+        check(&leader, model.dimensions, client_vectors)?;
         let budgets = self.budgets(leader.owner());
         budgets.exchange(NOTHING, EMPTY)?;
         let settings = Settings { passages, lexical: leader.lexical() };
         let mut follows = Follows {
             leader: 0,
             first_pass: FirstPass::start(),
-            keeps_vectors: without_text == WithoutText::Keep,
+            keeps_vectors: client_vectors == ClientVectors::Keep,
+            replaces_vectors: client_vectors == ClientVectors::Replace,
             switched: false,
         };
         let mut number = None;
@@ -123,5 +114,21 @@ impl Store {
     fn of(&self, name: &str) -> Result<Arc<Migration>, MigrationError> {
         self.collections.find(name).ok_or(MigrationError::Unknown)?;
         self.migration(name).ok_or(MigrationError::NoMigration)
+    }
+}
+
+/// Checks that the follower, whose vectors have this length, may take what the leader has.
+fn check(leader: &Collection, follower: usize, client_vectors: ClientVectors) -> Result<(), MigrationError> {
+    let of_leader = leader.dimensions();
+    let (count, first) = match client_vectors {
+        ClientVectors::Keep if of_leader == follower => return Ok(()),
+        ClientVectors::Keep | ClientVectors::Refuse => leader.given(NAMED),
+        ClientVectors::Replace => leader.without_text(NAMED),
+    };
+    match client_vectors {
+        _ if count == 0 => Ok(()),
+        ClientVectors::Keep => Err(MigrationError::OtherDimensions { count, first, leader: of_leader, follower }),
+        ClientVectors::Refuse => Err(MigrationError::ClientVectors { count, first }),
+        ClientVectors::Replace => Err(MigrationError::WithoutText { count, first }),
     }
 }

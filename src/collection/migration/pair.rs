@@ -10,19 +10,31 @@ use super::super::document::DocId;
 use super::super::single::Collection;
 use super::lag::{Figures, Lag, Role};
 
-/// The treatment of documents without a text, which came with a client's vector alone.
+/// The treatment of documents whose vectors came from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WithoutText {
-    /// No migration begins while there are some. One that comes later is refused: it is pending until it has a text or
-    /// is removed.
+pub enum ClientVectors {
+    /// No migration begins while there are some. One that comes later is refused: it is pending until it comes without a
+    /// vector or is removed.
     Refuse,
     /// Their vectors are taken over as they are. The two models need equal dimensions.
     Keep,
+    /// Their texts are embedded like all others. Documents without a text are refused.
+    Replace,
+}
+
+impl From<&Follows> for ClientVectors {
+    fn from(follows: &Follows) -> Self {
+        match follows {
+            Follows { keeps_vectors: true, .. } => Self::Keep,
+            Follows { replaces_vectors: true, .. } => Self::Replace,
+            _ => Self::Refuse,
+        }
+    }
 }
 
 /// A collection on its way to another model.
 pub struct Migration {
-    pub(super) without_text: WithoutText,
+    pub(super) client_vectors: ClientVectors,
     pair: Mutex<Pair>,
     /// Number of the latest step. Held while a step is taken or applied, and while the two are exchanged.
     pub(super) steps: Mutex<u64>,
@@ -49,12 +61,14 @@ pub struct MigrationState {
     pub first_pass_over: bool,
     /// Documents that changed since they were copied, and are to be copied again or removed; refused ones included.
     pub pending: usize,
-    /// Documents among `pending` that could not be embedded, or have no text and may not be kept.
+    /// Documents among `pending` that could not be embedded, or have vectors of a client that may not be kept.
     pub refused: usize,
     /// True if the collection of the new model leads: the end of the migration finishes it, a switch is a rollback.
     pub switched: bool,
-    /// The treatment of documents without a text.
-    pub without_text: WithoutText,
+    /// Documents of the leader whose vectors came from a client.
+    pub given: usize,
+    /// The treatment of these.
+    pub client_vectors: ClientVectors,
 }
 
 impl Migration {
@@ -67,11 +81,12 @@ impl Migration {
         follows: Follows,
         pending: Vec<(DocId, u64)>,
     ) -> Self {
+        let client_vectors = ClientVectors::from(&follows);
         let lag = lag(&follower, follows.first_pass, pending);
         follower.set_role(Role::Follower);
         leader.set_role(Role::Followed(Arc::clone(&lag)));
         Self {
-            without_text: if follows.keeps_vectors { WithoutText::Keep } else { WithoutText::Refuse },
+            client_vectors,
             pair: Mutex::new(Pair { leader, follower, lag, switched: follows.switched, ended: false }),
             steps: Mutex::default(),
         }
@@ -98,7 +113,8 @@ impl Migration {
             pending,
             refused,
             switched,
-            without_text: self.without_text,
+            given: leader.n_given(),
+            client_vectors: self.client_vectors,
         }
     }
 

@@ -11,23 +11,24 @@ use std::sync::Arc;
 
 use super::super::commit_queue::{Follow, Operation};
 use super::super::disk::{Change, FirstPass, Reader};
-use super::super::document::{Content, DocId, Document};
+use super::super::document::{Content, DocId, Document, Origin};
 use super::super::listing::Located;
 use super::super::metadata::Metadata;
 use super::super::passages::{StoredVectors, Vectors};
 use super::super::texts::{FetchError, text_of};
 use super::error::MigrationError;
 use super::lag::{Lag, Refused};
-use super::pair::{Migration, Pair, WithoutText};
+use super::pair::{ClientVectors, Migration, Pair};
+use crate::index::Vector;
 use crate::kernel::embedding::Embedding;
 
 /// Work for the follower.
 pub struct Step {
     number: u64,
     documents: Vec<ToEmbed>,
-    /// Documents without a text, with the vectors that they have.
+    /// Documents with vectors that came from a client and are kept.
     kept: Vec<Document>,
-    /// Documents without a text that may not be kept.
+    /// Documents with vectors that came from a client and may not be kept.
     refused: Vec<(DocId, Option<u64>)>,
     removed: Vec<DocId>,
     /// Pending ids of removed and of kept documents.
@@ -75,7 +76,7 @@ impl Migration {
         let pair = self.running()?;
         *steps += 1;
         let lacking = Lacking::find(&pair, most_documents.max(1))?;
-        let mut step = Gathered::new(&pair, self.without_text, *steps, lacking.texts.as_ref());
+        let mut step = Gathered::new(&pair, self.client_vectors, *steps, lacking.texts.as_ref());
         let mut is_full = false;
         for ((id, number), located) in lacking.ids.iter().zip(lacking.located) {
             if is_full {
@@ -116,7 +117,7 @@ impl Migration {
                 Some(vectors) => {
                     settled.extend(number.map(|number| (id.clone(), number)));
                     let content = Arc::new(Content { text, metadata });
-                    put.push(Document { id, content, vectors });
+                    put.push(Document { id, content, vectors, origin: Origin::Model });
                 }
                 None => refused.push(refuse((id, number))),
             }
@@ -174,14 +175,16 @@ impl Lacking {
 /// A step that is being put together.
 struct Gathered<'p> {
     texts: Option<&'p Reader>,
-    keeps: bool,
+    client_vectors: ClientVectors,
+    /// The vectors of one collection fit the other.
+    fits: bool,
     /// Bytes of texts.
     bytes: usize,
     step: Step,
 }
 
 impl<'p> Gathered<'p> {
-    fn new(pair: &Pair, without_text: WithoutText, number: u64, texts: Option<&'p Reader>) -> Self {
+    fn new(pair: &Pair, client_vectors: ClientVectors, number: u64, texts: Option<&'p Reader>) -> Self {
         let fits = pair.leader.dimensions() == pair.follower.dimensions();
         let step = Step {
             number,
@@ -192,29 +195,31 @@ impl<'p> Gathered<'p> {
             settled: Vec::new(),
             copied: None,
         };
-        Self { texts, keeps: fits && without_text == WithoutText::Keep, bytes: 0, step }
+        Self { texts, client_vectors, fits, bytes: 0, step }
     }
 
     /// Adds a document as it is. `number`: it was pending under it.
     fn add(&mut self, id: DocId, number: Option<u64>, located: Option<Located>) -> Result<(), MigrationError> {
         let step = &mut self.step;
-        let Some(Located { row, kept, vectors, .. }) = located else {
+        let Some(Located { row, kept, vectors, origin, .. }) = located else {
             step.settled.extend(number.map(|number| (id.clone(), number)));
             step.removed.push(id);
             return Ok(());
         };
         let metadata = kept.metadata.clone();
-        if kept.text_bytes() > 0 {
-            let text = text_of(&kept, row, self.texts).map_err(FetchError::from)?;
-            self.bytes += text.len();
+        let text = text_of(&kept, row, self.texts).map_err(FetchError::from)?;
+        self.bytes += text.len();
+        let is_embedded = origin == Origin::Model || self.client_vectors == ClientVectors::Replace;
+        if is_embedded && !text.is_empty() {
             step.documents.push(ToEmbed { id, text, metadata, number });
             return Ok(());
         }
-        match taken_over(&vectors).filter(|_| self.keeps) {
+        let keeps = self.fits && self.client_vectors == ClientVectors::Keep;
+        match taken_over(&text, &vectors).filter(|_| keeps) {
             Some(vectors) => {
                 step.settled.extend(number.map(|number| (id.clone(), number)));
-                let content = Arc::new(Content { text: Arc::default(), metadata });
-                step.kept.push(Document { id, content, vectors });
+                let content = Arc::new(Content { text, metadata });
+                step.kept.push(Document { id, content, vectors, origin });
             }
             None => step.refused.push((id, number)),
         }
@@ -222,11 +227,15 @@ impl<'p> Gathered<'p> {
     }
 }
 
-/// The vector of a document without a text, as it is.
-fn taken_over(vectors: &StoredVectors) -> Option<Vectors> {
+/// The vectors of a document, as they are.
+fn taken_over(text: &str, vectors: &StoredVectors) -> Option<Vectors> {
+    let vector = |vector: &Vector| Embedding::restored(vector.to_vec());
     match vectors {
-        StoredVectors::Whole(vector) => Embedding::restored(vector.to_vec()).map(Vectors::Whole),
-        StoredVectors::Passages(_) => None,
+        StoredVectors::Whole(whole) => vector(whole).map(Vectors::Whole),
+        StoredVectors::Passages(passages) => {
+            let passages = passages.iter().map(|(span, of_passage)| Some((*span, vector(of_passage)?)));
+            Vectors::of_passages(text, passages.collect::<Option<_>>()?).ok()
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::super::disk::{self, VerifyError};
 use super::super::{
-    Collection, CollectionError, CommitError, Content, DocId, Document, Model, Options, Patch, Quota, Settings, Store,
-    Usage, Vectors,
+    Collection, CollectionError, CommitError, Content, DocId, Document, Model, Options, Origin, Patch, Quota, Settings,
+    Store, Usage, Vectors,
 };
 use super::*;
 use crate::compute::stop::Stop;
@@ -41,15 +41,21 @@ fn id(id: &str) -> DocId {
 fn put(collection: &Collection, name: &str, text: &str) -> Result<(), CommitError> {
     let metadata = json!({ "length": text.len() });
     let content = Arc::new(Content::new(text, metadata.as_object()));
-    let document = Document { id: id(name), content, vectors: embed(collection, text).into() };
+    let document =
+        Document { id: id(name), content, vectors: embed(collection, text).into(), origin: Default::default() };
     collection.commit(vec![document]).map(drop)
+}
+
+/// A document with a vector of a client's own, that of `of`.
+fn put_given(collection: &Collection, name: &str, (text, of): (&str, &str)) {
+    let (content, vectors) = (Arc::new(Content::new(text, None)), embed(collection, of).into());
+    let document = Document { id: id(name), content, vectors, origin: Origin::Client };
+    collection.commit(vec![document]).unwrap();
 }
 
 /// A document without a text.
 fn put_vector(collection: &Collection, name: &str) {
-    let vectors = embed(collection, name).into();
-    let document = Document { id: id(name), content: Arc::default(), vectors };
-    collection.commit(vec![document]).unwrap();
+    put_given(collection, name, ("", name));
 }
 
 fn open(directory: &Path) -> Store {
@@ -121,7 +127,7 @@ fn a_follower_is_brought_to_its_leader_and_leads_after_a_switch() {
     for n in 0..10 {
         put(&old, &format!("{n}"), &format!("text {n}")).unwrap();
     }
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     let lacks = MigrationError::NotReady { first_pass_over: false, pending: 0, refused: 0 };
     assert_eq!(store.switch("c"), Err(lacks));
     assert!(catch_up(&migration) >= 4);
@@ -170,20 +176,22 @@ fn documents_without_a_text_are_refused_or_kept_as_asked() {
     put(&collection, "a", "a text").unwrap();
     put_vector(&collection, "b");
     let first = vec![id("b")];
-    let refused = store.begin_migration("c", WIDE, None, WithoutText::Refuse).err();
+    let refused = store.begin_migration("c", WIDE, None, ClientVectors::Refuse).err();
+    assert_eq!(refused, Some(MigrationError::ClientVectors { count: 1, first: first.clone() }));
+    let refused = store.begin_migration("c", WIDE, None, ClientVectors::Replace).err();
     assert_eq!(refused, Some(MigrationError::WithoutText { count: 1, first: first.clone() }));
     let other = MigrationError::OtherDimensions { count: 1, first, leader: 4, follower: 3 };
-    assert_eq!(store.begin_migration("c", NEW, None, WithoutText::Keep).err(), Some(other));
+    assert_eq!(store.begin_migration("c", NEW, None, ClientVectors::Keep).err(), Some(other));
     assert!(store.migration("c").is_none() && store.list().len() == 1);
 
-    let migration = store.begin_migration("c", WIDE, None, WithoutText::Keep).unwrap();
+    let migration = store.begin_migration("c", WIDE, None, ClientVectors::Keep).unwrap();
     catch_up(&migration);
     let [before, after] = [&collection, &migration.follower()].map(|of| documents(of));
     assert_eq!(before[1], after[1], "the vector is the same");
     store.end_migration("c").unwrap();
 
     collection.remove(&[id("b")]).unwrap();
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     put_vector(&collection, "later");
     catch_up(&migration);
     assert_eq!(migration.refused(9), [id("later")]);
@@ -194,6 +202,49 @@ fn documents_without_a_text_are_refused_or_kept_as_asked() {
 }
 
 #[test]
+fn documents_with_a_text_and_a_vector_of_their_own_are_refused_kept_or_embedded_as_asked_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let collection = store.create("c", OLD, Settings::default()).unwrap();
+    put(&collection, "a", "a text").unwrap();
+    put_given(&collection, "b", ("b text", "b vector"));
+    put_given(&collection, "c", ("c text", "c vector"));
+    let fields = json!({ "patched": true });
+    let patch = Patch { fields: fields.as_object().unwrap().clone(), max_bytes: 1_000 };
+    collection.update(&[id("b")], &Arc::new(patch), None).unwrap();
+    put(&collection, "c", "c text").unwrap();
+    drop(collection);
+    for restarts in 0..2 {
+        if restarts > 0 {
+            drop(store);
+            store = open(directory.path());
+        }
+        let refused = store.begin_migration("c", WIDE, None, ClientVectors::Refuse).err();
+        assert_eq!(refused, Some(MigrationError::ClientVectors { count: 1, first: vec![id("b")] }));
+        let other = MigrationError::OtherDimensions { count: 1, first: vec![id("b")], leader: 4, follower: 3 };
+        assert_eq!(store.begin_migration("c", NEW, None, ClientVectors::Keep).err(), Some(other));
+        for (treatment, of) in [(ClientVectors::Keep, "b vector"), (ClientVectors::Replace, "b text")] {
+            let migration = store.begin_migration("c", WIDE, None, treatment).unwrap();
+            catch_up(&migration);
+            let (leader, follower) = (migration.leader(), migration.follower());
+            let model = if treatment == ClientVectors::Keep { &leader } else { &follower };
+            let stored = follower.vectors(&id("b")).unwrap();
+            assert_eq!(stored.rows().next().unwrap().1, embed(model, of).values());
+            assert_eq!(
+                (migration.state().given, follower.n_given()),
+                (1, usize::from(treatment == ClientVectors::Keep))
+            );
+            store.end_migration("c").unwrap();
+        }
+    }
+    let migration = store.begin_migration("c", WIDE, None, ClientVectors::Keep).unwrap();
+    drop(migration);
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(store.migration("c").unwrap().state().client_vectors, ClientVectors::Keep);
+}
+
+#[test]
 fn a_document_that_cannot_be_embedded_stays_pending_until_it_changes_or_is_tried_again() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
@@ -201,7 +252,7 @@ fn a_document_that_cannot_be_embedded_stays_pending_until_it_changes_or_is_tried
     for (name, text) in [("a", "good"), ("b", "bad"), ("c", "bad too"), ("d", "good")] {
         put(&collection, name, text).unwrap();
     }
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     catch_up(&migration);
     assert_eq!(migration.refused(9), [id("b"), id("c")]);
     let state = migration.state();
@@ -230,7 +281,7 @@ fn a_change_between_a_step_and_its_application_is_not_lost() {
     for name in ["a", "b", "c", "d"] {
         put(&collection, name, name).unwrap();
     }
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     let step = migration.next(3, usize::MAX).unwrap();
     put(&collection, "a", "changed").unwrap();
     collection.remove(&[id("b")]).unwrap();
@@ -249,7 +300,7 @@ fn a_change_between_a_step_and_its_application_is_not_lost() {
 fn a_step_that_is_not_the_latest_is_not_applied() {
     let (store, collection) = in_memory();
     put(&collection, "a", "first").unwrap();
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     let early = migration.next(9, usize::MAX).unwrap();
     put(&collection, "a", "second").unwrap();
     catch_up(&migration);
@@ -266,7 +317,7 @@ fn a_step_has_the_documents_and_the_bytes_that_were_asked_for() {
     for n in 0..9 {
         put(&collection, &format!("{n}"), &"x".repeat(100)).unwrap();
     }
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     assert_eq!(migration.next(4, usize::MAX).unwrap().documents().len(), 4);
     assert_eq!(migration.next(9, 150).unwrap().documents().len(), 2);
     assert_eq!(migration.next(0, 0).unwrap().documents().len(), 1);
@@ -288,7 +339,7 @@ fn followers_and_pending_ids_count_in_the_budgets_and_a_full_one_loses_nothing()
         put(&collection, name, name).unwrap();
     }
     let before = store.used();
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     apply(&migration, migration.next(2, usize::MAX).unwrap()).unwrap();
     let used = store.used();
     assert_eq!(used.documents, 5);
@@ -308,7 +359,7 @@ fn followers_and_pending_ids_count_in_the_budgets_and_a_full_one_loses_nothing()
 #[test]
 fn a_migration_is_begun_once_and_to_another_model() {
     let (store, _collection) = in_memory();
-    let begin = |name, model| store.begin_migration(name, model, None, WithoutText::Refuse).err();
+    let begin = |name, model| store.begin_migration(name, model, None, ClientVectors::Refuse).err();
     assert_eq!(begin("d", NEW), Some(MigrationError::Unknown));
     assert_eq!(begin("c", OLD), Some(MigrationError::SameModel));
     assert_eq!(store.switch("c"), Err(MigrationError::NoMigration));
@@ -323,7 +374,7 @@ fn deleting_a_collection_deletes_its_follower() {
     let store = open(directory.path());
     let collection = store.create("c", OLD, Settings::default()).unwrap();
     put(&collection, "a", "a").unwrap();
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     catch_up(&migration);
     put(&collection, "a", "b").unwrap();
     assert_eq!(store.delete("c"), Ok(1));
@@ -344,7 +395,7 @@ fn a_backup_has_the_migration_and_verification_reads_its_notes() {
     for name in ["a", "b", "c"] {
         put(&collection, name, name).unwrap();
     }
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     apply(&migration, migration.next(2, usize::MAX).unwrap()).unwrap();
     put(&collection, "a", "changed").unwrap();
     let backup = directory.path().join("b");
@@ -373,7 +424,7 @@ fn steps_read_texts_without_the_cache_of_searches() {
     let store = open(directory.path());
     let collection = store.create("c", OLD, Settings::default()).unwrap();
     put(&collection, "a", "a text on disk").unwrap();
-    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    let migration = store.begin_migration("c", NEW, None, ClientVectors::Refuse).unwrap();
     catch_up(&migration);
     let cache = store.text_cache().unwrap();
     assert_eq!((cache.misses, cache.bytes), (0, 0));

@@ -58,7 +58,12 @@ fn document(n: usize, (metadata, vectors): &Long) -> Document {
             Vectors::of_passages(&text, passages.collect()).unwrap()
         }
     };
-    Document { id: id(n), content: Arc::new(Content::new(text, metadata.as_ref())), vectors }
+    Document {
+        id: id(n),
+        content: Arc::new(Content::new(text, metadata.as_ref())),
+        vectors,
+        origin: Default::default(),
+    }
 }
 
 fn by_vectors(vectors: &[Embedding]) -> Asked<'_> {

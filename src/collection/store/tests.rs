@@ -21,7 +21,12 @@ fn store(max_bytes: usize) -> Store {
 fn document(id: &str, angle: f32) -> Document {
     let embedding = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
     let content = Content::new(format!("at {angle}"), None);
-    Document { id: DocId::new(id).unwrap(), content: Arc::new(content), vectors: embedding.into() }
+    Document {
+        id: DocId::new(id).unwrap(),
+        content: Arc::new(content),
+        vectors: embedding.into(),
+        origin: Default::default(),
+    }
 }
 
 fn ids(collection: &Collection, angle: f32, k: usize) -> Vec<String> {

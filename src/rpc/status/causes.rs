@@ -65,14 +65,20 @@ impl Failure {
                 "is being migrated already, and the other model is {}: finish or cancel that first",
                 shown(&model)
             ),
+            MigrationError::ClientVectors { count, first } => format!(
+                "has {count} documents that came with vectors of a client's own: {}; set client_vectors: KEEP takes \
+                 their vectors over, REPLACE embeds their texts",
+                ids(&first)
+            ),
             MigrationError::WithoutText { count, first } => format!(
                 "has {count} documents without a text, which another model cannot embed: {}; delete them, upload them \
-                 with a text, or set keep_vectors if both models have the same dimensions",
+                 with a text, or set client_vectors to KEEP if both models have the same dimensions",
                 ids(&first)
             ),
             MigrationError::OtherDimensions { count, first, leader, follower } => format!(
-                "has {count} documents without a text, whose vectors of {leader} dimensions cannot be kept beside \
-                 those of a model with {follower}: {}; delete them, or upload them with a text",
+                "has {count} documents that came with vectors of a client's own, whose {leader} dimensions cannot be kept \
+                 beside those of a model with {follower}: {}; set client_vectors to REPLACE to embed their texts, or \
+                 delete them",
                 ids(&first)
             ),
             MigrationError::NotReady { refused: 1.., pending, .. } => format!(

@@ -13,7 +13,7 @@ use super::super::{Engine, text_vectors};
 use super::document::Checked;
 use crate::backend::Collection;
 use crate::budget::Held;
-use crate::collection::Document;
+use crate::collection::{Document, Origin};
 use crate::compute::Terms;
 use crate::wire;
 
@@ -93,7 +93,8 @@ pub async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
                     text_vectors::of_text(embedded, &content.text, || format!("documents[{}].text", item.index))?
                 }
             };
-            Ok(Document { id, content: Arc::new(content), vectors })
+            let origin = if has_vectors { Origin::Client } else { Origin::Model };
+            Ok(Document { id, content: Arc::new(content), vectors, origin })
         });
         let here = Sent { position: item.position, id: item.id, index: item.index, has_vectors };
         match ready {

@@ -1434,10 +1434,10 @@ pub struct MigrateCollectionRequest {
     /// Only with MIGRATION_ACTION_UNSPECIFIED.
     #[prost(bool, tag = "4")]
     pub switch_when_ready: bool,
-    /// Keep the vectors of documents that have no text, which must have the dimensions of the new model. Default: a
-    /// collection with such documents is refused. Only with `model`, when the migration starts.
-    #[prost(bool, tag = "5")]
-    pub keep_vectors: bool,
+    /// Default: a collection with documents whose vectors came with their upload is refused. Only with `model`, when the
+    /// migration starts.
+    #[prost(enumeration = "ClientVectors", tag = "5")]
+    pub client_vectors: i32,
 }
 /// The state of a migration after a part of its work.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1470,11 +1470,11 @@ pub struct Migration {
     /// The estimated time until everything is embedded. Absent: not known, or nothing is left.
     #[prost(float, optional, tag = "7")]
     pub seconds_left: ::core::option::Option<f32>,
-    /// The first documents that the other model cannot embed, 10 at most. They are tried again when they change and after
-    /// a restart. Until then the collection can neither be switched nor rolled back.
+    /// The first documents that the other model cannot embed, or whose vectors may not be kept, 10 at most. They are tried
+    /// again when they change and after a restart. Until then the collection can neither be switched nor rolled back.
     #[prost(message, repeated, tag = "8")]
     pub errors: ::prost::alloc::vec::Vec<MigrationError>,
-    /// The number of all documents that the other model cannot embed.
+    /// The number of all such documents.
     #[prost(uint64, tag = "9")]
     pub failed: u64,
     /// The reason why the work does not go on. It is tried again by itself. Empty: it goes on.
@@ -1483,6 +1483,12 @@ pub struct Migration {
     /// A comparison of both models. Absent: it is not made yet, or the server does not have both models.
     #[prost(message, optional, tag = "11")]
     pub report: ::core::option::Option<MigrationReport>,
+    /// The number of documents whose vectors came with their upload.
+    #[prost(uint64, tag = "12")]
+    pub given: u64,
+    /// Their treatment.
+    #[prost(enumeration = "ClientVectors", tag = "13")]
+    pub client_vectors: i32,
 }
 /// A document that a model cannot embed.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1753,6 +1759,41 @@ impl MigrationAction {
             "MIGRATION_ACTION_ROLLBACK" => Some(Self::Rollback),
             "MIGRATION_ACTION_FINISH" => Some(Self::Finish),
             "MIGRATION_ACTION_CANCEL" => Some(Self::Cancel),
+            _ => None,
+        }
+    }
+}
+/// The treatment of documents whose vectors came with their upload, at a migration: another model, or other data than
+/// their texts, may have made them. Documents that a version without this message stored count only if they have no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClientVectors {
+    /// A collection with such documents is refused; the error says how many they are, and names the first. One that is
+    /// uploaded during the migration becomes one of `errors`.
+    Unspecified = 0,
+    /// Keep their vectors, which must have the dimensions of the new model.
+    Keep = 1,
+    /// Embed their texts by the new model, like all others. A collection with documents without a text is refused.
+    Replace = 2,
+}
+impl ClientVectors {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLIENT_VECTORS_UNSPECIFIED",
+            Self::Keep => "CLIENT_VECTORS_KEEP",
+            Self::Replace => "CLIENT_VECTORS_REPLACE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLIENT_VECTORS_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLIENT_VECTORS_KEEP" => Some(Self::Keep),
+            "CLIENT_VECTORS_REPLACE" => Some(Self::Replace),
             _ => None,
         }
     }
@@ -2428,9 +2469,9 @@ pub mod cognate_client {
         /// MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
         /// that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
         /// stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
-        /// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
-        /// forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
-        /// server keeps its collections in a search engine.
+        /// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text,
+        /// or with vectors of a client's own, forbid it, and the message names the first; documents are still to be embedded,
+        /// or cannot be embedded; or the server keeps its collections in a search engine.
         pub async fn migrate_collection(
             &mut self,
             request: impl tonic::IntoRequest<super::MigrateCollectionRequest>,

@@ -142,7 +142,7 @@ fn a_file_of_the_first_schema_keeps_it_until_something_needs_the_second() {
     let owner = Some("team-a".to_owned());
     let with_passages = NewCollection { passages: Some(sizes), owner, ..plain(1, "d", 4) };
     let spans = &[Span { start: 0, end: 2 }, Span { start: 2, end: 4 }];
-    let long = Record { id: "a", text: "text", metadata: None, vectors: &[0.5; 8], spans };
+    let long = Record { id: "a", text: "text", metadata: None, vectors: &[0.5; 8], spans, origin: Default::default() };
     for (change, expected) in [
         (put(0, 3, "text"), 1),
         (create(1, "d"), 1),

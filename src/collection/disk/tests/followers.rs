@@ -8,7 +8,7 @@ use super::super::{FirstPass, Follows, OpenError, Pending, Problem, Rejected, pe
 use super::*;
 
 fn follows(leader: u32) -> Follows {
-    Follows { leader, first_pass: FirstPass::start(), keeps_vectors: true, switched: false }
+    Follows { leader, first_pass: FirstPass::start(), keeps_vectors: true, replaces_vectors: false, switched: false }
 }
 
 /// A collection with this number that follows collection 0.
@@ -80,7 +80,13 @@ fn leader_and_follower_are_exchanged_only_when_nothing_is_lacking() {
     disk.commit(vec![settle("a", 1)]).unwrap();
     assert_eq!(exchange(1), Ok(()));
     let told = |number: usize| disk.snapshot().unwrap().collections()[number].follows.clone();
-    let expected = Follows { leader: 1, first_pass: FirstPass::Over, keeps_vectors: true, switched: true };
+    let expected = Follows {
+        leader: 1,
+        first_pass: FirstPass::Over,
+        keeps_vectors: true,
+        replaces_vectors: false,
+        switched: true,
+    };
     assert_eq!((told(0), told(1)), (Some(expected), None));
     assert_eq!(exchange(0), Ok(()), "and back");
     assert!(!told(1).unwrap().switched);

@@ -63,7 +63,8 @@ fn create(number: u32, name: &str) -> Change {
 fn put(collection: u32, row: u64, text: &str) -> Change {
     let id = format!("id {row}");
     let vectors = &[0.5, -0.5, 0.5, 0.5];
-    let record = Record { id: &id, text, metadata: Some(r#"{"a":1}"#), vectors, spans: &[] };
+    let record =
+        Record { id: &id, text, metadata: Some(r#"{"a":1}"#), vectors, spans: &[], origin: Default::default() };
     Change::Put(Put::new(collection, row, &record))
 }
 

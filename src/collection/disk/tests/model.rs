@@ -85,7 +85,7 @@ impl Model {
         let spans: Vec<Span> = if passages > 1 { (0..passages).map(span).collect() } else { Vec::new() };
         let metadata = (random.bool()).then_some(r#"{"lang":"en"}"#);
         let row = collection.next_row;
-        let record = Record { id, text, metadata, vectors: &vectors, spans: &spans };
+        let record = Record { id, text, metadata, vectors: &vectors, spans: &spans, origin: Default::default() };
         batch.push(Change::Put(Put::new(collection.number, row, &record)));
         collection.next_row += u64::from(passages);
         collection.rows.insert(id.to_owned(), row);
@@ -106,7 +106,14 @@ impl Model {
         let (spans, vectors) = bits.split_at(bits.len() % 16);
         let spans: Vec<Span> = spans.chunks_exact(2).map(|two| Span { start: two[0], end: two[1] }).collect();
         let vectors: Vec<f32> = vectors.iter().map(|&bits| f32::from_bits(bits)).collect();
-        let record = Record { id, text, metadata: metadata.as_deref(), vectors: &vectors, spans: &spans };
+        let record = Record {
+            id,
+            text,
+            metadata: metadata.as_deref(),
+            vectors: &vectors,
+            spans: &spans,
+            origin: Default::default(),
+        };
         batch.push(Change::Replace(Put::new(collection.number, row, &record)));
     }
 

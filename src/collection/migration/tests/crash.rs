@@ -76,7 +76,7 @@ fn migrate(store: &Store, gate: &std::sync::RwLock<()>) {
     let leader = store.get("c").unwrap();
     let Some(migration) = store.migration("c") else {
         let model = if leader.fingerprint() == OLD.fingerprint { NEW } else { OLD };
-        store.begin_migration("c", model, None, WithoutText::Refuse).unwrap();
+        store.begin_migration("c", model, None, ClientVectors::Refuse).unwrap();
         return;
     };
     let step = migration.next(32, usize::MAX).unwrap();

@@ -83,7 +83,7 @@ impl Walk {
             }
             (53..55, None) => {
                 let model = if leader.fingerprint() == OLD.fingerprint { NEW } else { OLD };
-                self.store().begin_migration("c", model, None, WithoutText::Refuse).unwrap();
+                self.store().begin_migration("c", model, None, ClientVectors::Refuse).unwrap();
                 "begin"
             }
             (53..75, Some(migration)) => {

@@ -43,7 +43,12 @@ fn collections() -> &'static [Arc<Collection>; 2] {
                     angle().into()
                 };
                 let content = Arc::new(Content::new(text, json!({ "g": n % 2 }).as_object()));
-                Document { id: DocId::new(&format!("{:04}", n * 7 % 5_000)).unwrap(), content, vectors }
+                Document {
+                    id: DocId::new(&format!("{:04}", n * 7 % 5_000)).unwrap(),
+                    content,
+                    vectors,
+                    origin: Default::default(),
+                }
             };
             let mut commit = |range: std::ops::Range<usize>| {
                 collection.commit(range.map(&mut document).collect()).unwrap();

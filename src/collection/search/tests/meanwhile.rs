@@ -59,7 +59,14 @@ fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
     let replace = || {
         let metadata = json!({ "g": value(0) }).as_object().cloned();
         let content = Arc::new(Content::new("", metadata.as_ref()));
-        collection.commit(vec![Document { id: id(0), content, vectors: documents[0].1.clone().into() }]).unwrap();
+        collection
+            .commit(vec![Document {
+                id: id(0),
+                content,
+                vectors: documents[0].1.clone().into(),
+                origin: Default::default(),
+            }])
+            .unwrap();
     };
     during(replace, || {
         for _ in 0..300 {
@@ -140,7 +147,9 @@ fn a_document_that_is_replaced_all_the_time_has_the_words_and_the_vector_of_one_
     let directions: Vec<Embedding> = fan(400).collect();
     let commit = |n: usize, text: &str, vector: &Embedding| {
         let content = Arc::new(Content::new(text, None));
-        collection.commit(vec![Document { id: id(n), content, vectors: vector.clone().into() }]).unwrap();
+        collection
+            .commit(vec![Document { id: id(n), content, vectors: vector.clone().into(), origin: Default::default() }])
+            .unwrap();
     };
     directions.iter().enumerate().for_each(|(n, vector)| commit(n, "other words", vector));
     // From now on, document 0 has one of these two versions.
@@ -180,7 +189,9 @@ fn a_document_that_is_replaced_all_the_time_has_the_text_and_the_vector_of_one_v
     let directions: Vec<Embedding> = fan(60).collect();
     let commit = |n: usize, text: &str, vector: &Embedding| {
         let content = Arc::new(Content::new(text, None));
-        collection.commit(vec![Document { id: id(n), content, vectors: vector.clone().into() }]).unwrap();
+        collection
+            .commit(vec![Document { id: id(n), content, vectors: vector.clone().into(), origin: Default::default() }])
+            .unwrap();
     };
     directions.iter().enumerate().for_each(|(n, vector)| commit(n, "other", vector));
     commit(0, "pear", &directions[0]);
@@ -223,7 +234,7 @@ fn a_document_that_comes_and_goes_is_found_with_its_text_or_not_at_all() {
     let commit = || {
         let content = Arc::new(Content::new("here", None));
         let vectors = directions[0].clone().into();
-        collection.commit(vec![Document { id: id(0), content, vectors }]).unwrap();
+        collection.commit(vec![Document { id: id(0), content, vectors, origin: Default::default() }]).unwrap();
     };
     let (mut there, mut gone) = (0, 0);
     let come_and_go = || {
@@ -246,7 +257,9 @@ fn an_update_keeps_a_text_that_is_on_disk_and_texts_that_have_no_room_are_refuse
     let (_store, collection) = stored(directory.path(), Settings::default());
     let direction = fan(1).next().unwrap();
     let content = Arc::new(Content::new("a text".repeat(1_000), json!({ "n": 1 }).as_object()));
-    collection.commit(vec![Document { id: id(0), content, vectors: direction.clone().into() }]).unwrap();
+    collection
+        .commit(vec![Document { id: id(0), content, vectors: direction.clone().into(), origin: Default::default() }])
+        .unwrap();
     for n in 2..5 {
         let fields = json!({ "n": n }).as_object().unwrap().clone();
         collection.update(&[id(0)], &Arc::new(Patch { fields, max_bytes: 100 }), None).unwrap();
@@ -273,7 +286,14 @@ fn a_hit_by_words_tells_of_the_passage_with_the_most_of_them_in_a_text_that_is_o
     let (text, directions) = ("one apple. two pears.", fan(2).collect::<Vec<_>>());
     let spans = [Span { start: 0, end: 10 }, Span { start: 11, end: 21 }];
     let vectors = Vectors::of_passages(text, spans.into_iter().zip(directions.iter().cloned()).collect()).unwrap();
-    collection.commit(vec![Document { id: id(0), content: Arc::new(Content::new(text, None)), vectors }]).unwrap();
+    collection
+        .commit(vec![Document {
+            id: id(0),
+            content: Arc::new(Content::new(text, None)),
+            vectors,
+            origin: Default::default(),
+        }])
+        .unwrap();
     let search = Search { mode: Mode::Lexical, ..Search::nearest(1, Effort::Exact) };
     for (words, passage) in [("apple", 0), ("two pears", 1)] {
         let asked = Asked { vectors: &[], words };

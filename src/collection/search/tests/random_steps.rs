@@ -218,7 +218,7 @@ proptest! {
                         let plain = Plain { text, angle, group, version };
                         let metadata = json!({ "g": group });
                         let content = Arc::new(Content::new(plain.text.clone(), metadata.as_object()));
-                        new.push(Document { id: id.clone(), content, vectors: embedding(plain.angle).into() });
+                        new.push(Document { id: id.clone(), content, vectors: embedding(plain.angle).into(), origin: Default::default() });
                         documents.insert(id, plain);
                     }
                     collection.commit(new).unwrap();
@@ -246,7 +246,7 @@ fn there_are_k_hits_by_words_and_vectors_whatever_groups_and_words_leave_out() {
         let metadata = json!({ "g": if n < 2_900 { json!("big") } else { json!(n) } });
         let content = Arc::new(Content::new(format!("common word{n}"), metadata.as_object()));
         let id = DocId::new(&format!("{n:04}")).unwrap();
-        Document { id, content, vectors: embedding(f32::from(n) / 1_000.0).into() }
+        Document { id, content, vectors: embedding(f32::from(n) / 1_000.0).into(), origin: Default::default() }
     };
     collection.commit((0..3_000).map(document).collect()).unwrap();
     let groups = Some(Groups { by: Path::readings("g").unwrap(), size: NonZeroUsize::MIN });
@@ -275,7 +275,12 @@ fn the_memory_of_words_is_counted_and_given_back() {
         (store.create("with", MODEL, settings).unwrap(), store.create("no", MODEL, Settings::default()));
     let document = |n: u16| {
         let content = Arc::new(Content::new(format!("some words of document {n}"), None));
-        Document { id: DocId::new(&n.to_string()).unwrap(), content, vectors: embedding(f32::from(n)).into() }
+        Document {
+            id: DocId::new(&n.to_string()).unwrap(),
+            content,
+            vectors: embedding(f32::from(n)).into(),
+            origin: Default::default(),
+        }
     };
     let empty = store.used();
     for collection in [&with, &without.unwrap()] {

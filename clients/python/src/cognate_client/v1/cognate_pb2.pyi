@@ -269,6 +269,36 @@ MIGRATION_ACTION_CANCEL: MigrationAction.ValueType  # 4
 """Delete the vectors of the new model, before a switch or after a rollback."""
 Global___MigrationAction: _TypeAlias = MigrationAction  # noqa: Y015
 
+class _ClientVectors:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClientVectorsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClientVectors.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLIENT_VECTORS_UNSPECIFIED: _ClientVectors.ValueType  # 0
+    """A collection with such documents is refused; the error says how many they are, and names the first. One that is
+    uploaded during the migration becomes one of `errors`.
+    """
+    CLIENT_VECTORS_KEEP: _ClientVectors.ValueType  # 1
+    """Keep their vectors, which must have the dimensions of the new model."""
+    CLIENT_VECTORS_REPLACE: _ClientVectors.ValueType  # 2
+    """Embed their texts by the new model, like all others. A collection with documents without a text is refused."""
+
+class ClientVectors(_ClientVectors, metaclass=_ClientVectorsEnumTypeWrapper):
+    """The treatment of documents whose vectors came with their upload, at a migration: another model, or other data than
+    their texts, may have made them. Documents that a version without this message stored count only if they have no text.
+    """
+
+CLIENT_VECTORS_UNSPECIFIED: ClientVectors.ValueType  # 0
+"""A collection with such documents is refused; the error says how many they are, and names the first. One that is
+uploaded during the migration becomes one of `errors`.
+"""
+CLIENT_VECTORS_KEEP: ClientVectors.ValueType  # 1
+"""Keep their vectors, which must have the dimensions of the new model."""
+CLIENT_VECTORS_REPLACE: ClientVectors.ValueType  # 2
+"""Embed their texts by the new model, like all others. A collection with documents without a text is refused."""
+Global___ClientVectors: _TypeAlias = ClientVectors  # noqa: Y015
+
 class _MigrationPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -3368,7 +3398,7 @@ class MigrateCollectionRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     SWITCH_WHEN_READY_FIELD_NUMBER: _builtins.int
-    KEEP_VECTORS_FIELD_NUMBER: _builtins.int
+    CLIENT_VECTORS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection. Unknown: NOT_FOUND."""
     model: _builtins.str
@@ -3379,9 +3409,9 @@ class MigrateCollectionRequest(_message.Message):
     """Switch as soon as everything is embedded. If the client leaves before, or the server restarts, nothing is switched.
     Only with MIGRATION_ACTION_UNSPECIFIED.
     """
-    keep_vectors: _builtins.bool
-    """Keep the vectors of documents that have no text, which must have the dimensions of the new model. Default: a
-    collection with such documents is refused. Only with `model`, when the migration starts.
+    client_vectors: Global___ClientVectors.ValueType
+    """Default: a collection with documents whose vectors came with their upload is refused. Only with `model`, when the
+    migration starts.
     """
     def __init__(
         self,
@@ -3390,11 +3420,11 @@ class MigrateCollectionRequest(_message.Message):
         model: _builtins.str = ...,
         action: Global___MigrationAction.ValueType = ...,
         switch_when_ready: _builtins.bool = ...,
-        keep_vectors: _builtins.bool = ...,
+        client_vectors: Global___ClientVectors.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "collection", b"collection", "keep_vectors", b"keep_vectors", "model", b"model", "switch_when_ready", b"switch_when_ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "client_vectors", b"client_vectors", "collection", b"collection", "model", b"model", "switch_when_ready", b"switch_when_ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3441,6 +3471,8 @@ class Migration(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
+    CLIENT_VECTORS_FIELD_NUMBER: _builtins.int
     old_model: _builtins.str
     """The name of the old model on this server, or when the collection was created."""
     new_model: _builtins.str
@@ -3456,13 +3488,17 @@ class Migration(_message.Message):
     seconds_left: _builtins.float
     """The estimated time until everything is embedded. Absent: not known, or nothing is left."""
     failed: _builtins.int
-    """The number of all documents that the other model cannot embed."""
+    """The number of all such documents."""
     waiting_for: _builtins.str
     """The reason why the work does not go on. It is tried again by itself. Empty: it goes on."""
+    given: _builtins.int
+    """The number of documents whose vectors came with their upload."""
+    client_vectors: Global___ClientVectors.ValueType
+    """Their treatment."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigrationError]:
-        """The first documents that the other model cannot embed, 10 at most. They are tried again when they change and after
-        a restart. Until then the collection can neither be switched nor rolled back.
+        """The first documents that the other model cannot embed, or whose vectors may not be kept, 10 at most. They are tried
+        again when they change and after a restart. Until then the collection can neither be switched nor rolled back.
         """
 
     @_builtins.property
@@ -3483,10 +3519,12 @@ class Migration(_message.Message):
         failed: _builtins.int = ...,
         waiting_for: _builtins.str = ...,
         report: Global___MigrationReport | None = ...,
+        given: _builtins.int = ...,
+        client_vectors: Global___ClientVectors.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "report", b"report", "seconds_left", b"seconds_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "copied", b"copied", "documents", b"documents", "errors", b"errors", "failed", b"failed", "new_model", b"new_model", "old_model", b"old_model", "pending", b"pending", "phase", b"phase", "report", b"report", "seconds_left", b"seconds_left", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "client_vectors", b"client_vectors", "copied", b"copied", "documents", b"documents", "errors", b"errors", "failed", b"failed", "given", b"given", "new_model", b"new_model", "old_model", b"old_model", "pending", b"pending", "phase", b"phase", "report", b"report", "seconds_left", b"seconds_left", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seconds_left: _TypeAlias = _typing.Literal["seconds_left"]  # noqa: Y015
     _WhichOneofArgType__seconds_left: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left"]  # noqa: Y015
