@@ -1,8 +1,8 @@
 //! The threads that run models.
 //!
 //! Each worker leads teams of its own through its batches, one for each model. A worker without a batch helps another.
-//! On a CPU one more worker serves the express lane while the others are busy. Its priority is higher, so it gets a core
-//! at once, and a worker on another core leaves its batch to help with it ([`Precedence`]).
+//! On a CPU one more worker serves the express lane while the others are busy. Its priority is higher, so it gets a
+//! core at once, and a worker on another core leaves its batch to help with it ([`Precedence`]).
 //!
 //! Invariant: an error or a panic inside the model ends a batch, not the worker. Every job that a worker takes is
 //! completed.

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use super::families::{Families, Family, Labels};
-use crate::collection::{Collection, Searches, Store};
+use crate::collection::{Collection, MigrationState, Searches, Store};
 use crate::rpc::Engine;
 
 /// The label of all collections without series of their own. No collection has this name.
@@ -88,8 +88,49 @@ pub fn write(families: &mut Families<'_>, engine: &Engine, most_series: usize) -
         collections.push((OTHERS.to_owned(), sum));
     }
     of_collections(families, &collections)?;
+    migrations(families, store)?;
     searches(families, store.searches())?;
     disk(families, store)
+}
+
+/// The phases of migrations: their documents are copied, the follower is brought to what changes, and the same after a
+/// switch.
+const PHASES: [&str; 3] = ["copying", "following", "switched"];
+
+fn phase(state: &MigrationState) -> &'static str {
+    match state {
+        MigrationState { switched: true, .. } => PHASES[2],
+        MigrationState { first_pass_over: true, .. } => PHASES[1],
+        _ => PHASES[0],
+    }
+}
+
+/// Documents that the follower of a migration lacks.
+fn lacking(state: &MigrationState) -> u64 {
+    let first = if state.first_pass_over { 0 } else { state.documents.saturating_sub(state.copied) };
+    (first + state.pending) as u64
+}
+
+fn migrations(families: &mut Families<'_>, store: &Store) -> fmt::Result {
+    let states: Vec<MigrationState> = store.migrations().iter().map(|migration| migration.state()).collect();
+    let in_phase = |of: &str| states.iter().filter(|state| phase(state) == of).count() as u64;
+    families.gauges(
+        Family::of("cognate_migrations", "Migrations of collections to another model, by phase."),
+        PHASES.map(|phase| (vec![("phase", phase.into())], in_phase(phase))),
+    )?;
+    let copied: u64 = states.iter().map(|state| state.copied as u64).sum();
+    families
+        .gauge(Family::of("cognate_migration_copied", "Documents that both models of a migration have."), copied)?;
+    let all_lacking: u64 = states.iter().map(lacking).sum();
+    families.gauge(
+        Family::of("cognate_migration_lacking", "Documents that one model of a migration lacks, or has as they were."),
+        all_lacking,
+    )?;
+    let failed: u64 = states.iter().map(|state| state.refused as u64).sum();
+    families.gauge(
+        Family::of("cognate_migration_failed", "Those that hold up a switch until they change (errors of Migration)."),
+        failed,
+    )
 }
 
 fn of_collections(families: &mut Families<'_>, collections: &[(String, Figures)]) -> fmt::Result {
@@ -159,4 +200,28 @@ fn disk(families: &mut Families<'_>, store: &Store) -> fmt::Result {
         Family::seconds("cognate_disk_sync", "Time of a transaction's two fsyncs; batches that wait share them."),
         [(Labels::new(), disk.commit_times)],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collection::ClientVectors;
+
+    #[test]
+    fn a_migration_has_a_phase_and_lacks_what_is_to_be_copied_and_what_changed() {
+        let copying = MigrationState {
+            documents: 10,
+            copied: 4,
+            first_pass_over: false,
+            pending: 2,
+            refused: 1,
+            switched: false,
+            given: 0,
+            client_vectors: ClientVectors::Refuse,
+        };
+        assert_eq!((phase(&copying), lacking(&copying)), ("copying", 8));
+        let following = MigrationState { first_pass_over: true, ..copying };
+        assert_eq!((phase(&following), lacking(&following)), ("following", 2));
+        assert_eq!(phase(&MigrationState { switched: true, ..following }), "switched");
+    }
 }

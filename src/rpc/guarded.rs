@@ -18,7 +18,8 @@ const SNAPSHOTS: &str = "the server keeps its collections in a search engine, an
 
 /// The means of an engine instead of a migration.
 const COPY: &str = "the server keeps its collections in a search engine, which has no migrations: copy the \
-                    collection to a server with a data directory (`cognate copy`), migrate it there, and copy it back";
+                    collection to a server with a data directory (`cognate copy`), migrate it there with \
+                    client_vectors REPLACE, and copy it back";
 
 /// The start of a migration.
 pub struct NewMigration<'m> {
