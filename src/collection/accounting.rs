@@ -85,7 +85,7 @@ impl Collection {
     }
 
     /// Bytes of the part of a content that stays in memory.
-    fn kept_bytes(&self, Brief { metadata, text_bytes }: Brief<'_>) -> usize {
+    pub(super) fn kept_bytes(&self, Brief { metadata, text_bytes }: Brief<'_>) -> usize {
         Kept::bytes_with(self.on_disk.is_none().then_some(text_bytes as usize), metadata)
     }
 
