@@ -43,6 +43,9 @@ pub(super) struct Segment {
     rows: Option<Arc<StoredRows>>,
 }
 
+/// The vectors of a segment that were removed at one moment: one bit for each.
+pub(super) struct Removed(Box<[u64]>);
+
 /// The parameters of a walk through a segment's graph.
 #[derive(Clone, Copy)]
 pub(super) struct Walk<'a> {
@@ -86,6 +89,11 @@ impl Segment {
         if self.removed[vector / BITS].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             self.live.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// The vectors that are removed now. Under the lock of the rows this belongs to their state.
+    pub(super) fn removed(&self) -> Removed {
+        Removed(self.removed.iter().map(|word| word.load(Ordering::Relaxed)).collect())
     }
 
     /// True if a vector is live and its slot index is in `among`. A vector that another segment took over stays live
@@ -169,15 +177,21 @@ impl Segment {
         filter.scan(self.parts.graph.codes(), nodes, query, slots, wanted);
     }
 
-    /// Like [`Segment::scan`], for all live vectors whose slot index is in `among`.
+    /// Like [`Segment::scan`], for all vectors whose slot index is in `among`, except those of `removed`.
     pub(super) fn scan_all(
         &self,
         query: &OwnQuery,
         among: Option<&RoaringBitmap>,
+        Removed(removed): &Removed,
         stop: &Stop,
         filter: &mut CandidateFilter,
     ) -> Result<(), Stopped> {
-        let slots = |node| self.parts.of(node).filter(|&vector| self.counts(vector, among)).map(|v| self.slots[v]);
+        let is_left = |vector: usize| removed[vector / BITS] >> (vector % BITS) & 1 == 0;
+        let is_wanted = |slot: Slot| among.is_none_or(|among| among.contains(slot.index()));
+        let slots = |node| {
+            let left = self.parts.of(node).filter(|&vector| is_left(vector)).map(|vector| self.slots[vector]);
+            left.filter(|&slot| is_wanted(slot))
+        };
         for first in (0..self.nodes()).step_by(ROWS_PER_CHECK as usize) {
             stop.check()?;
             let nodes = first..self.nodes().min(first + ROWS_PER_CHECK);

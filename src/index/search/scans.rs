@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::super::Index;
 use super::super::scan::{Best, CandidateFilter, Margin, Nearest, cosine};
+use super::super::segment::Removed;
 use super::{Asked, best_of};
 use crate::compute::stop::Stopped;
 
@@ -54,9 +55,12 @@ impl Index {
         rows.write_buffer().scan(&asked.codes, &mut filter, |slot| asked.wants(slot) && rows.is_live(slot));
         match hold {
             Hold::Ends => {
+                // The state in which the write buffer was scanned: a vector that is replaced from now on is among
+                // the candidates by its old place, because nobody looks at its new one.
+                let removed: Vec<Removed> = segments.iter().map(|segment| segment.removed()).collect();
                 drop(rows);
-                for segment in segments.iter() {
-                    segment.scan_all(&asked.codes, asked.among, asked.stop, &mut filter)?;
+                for (segment, removed) in segments.iter().zip(&removed) {
+                    segment.scan_all(&asked.codes, asked.among, removed, asked.stop, &mut filter)?;
                 }
                 rows = self.rows();
             }

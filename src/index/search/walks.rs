@@ -102,7 +102,7 @@ impl<'a> Pass<'a> {
                 return Ok(());
             }
         }
-        segment.scan_all(codes, *among, stop, &mut self.filter)
+        segment.scan_all(codes, *among, &segment.removed(), stop, &mut self.filter)
     }
 
     /// The best of all that was found up to now.
