@@ -26,7 +26,7 @@ use cognate::embedder::transformer::{CPU_BLOCK_TOKENS, Sequence, Transformer};
 use cognate::kernel::gemm::linear::NumberFormat;
 use cognate::kernel::peak;
 use cognate::machine::cpu;
-use cognate::machine::team::Leader;
+use cognate::machine::leader::Leader;
 use cognate::model::{Activation, Architecture, Biases, Design, Family, Layer, Mode, NormPlace, Positions, Rope, Span};
 use workload::Random;
 

@@ -8,7 +8,7 @@ use super::{About, Classifier, Works, built_in, scores};
 use crate::compute::Pools;
 use crate::embedder::{Embedder, kept};
 use crate::inference::{self, Inference, Model, Parts, Reading, Run, Sequence, Tokenizer, TokenizerError};
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 use crate::model::{self, CardError, ClassifierCard, GraphFile, Problem};
 use crate::onnx::{self, Graph, GraphSource, ProbeError, Runtime, Scale, SharedGraph, Wanted};
 

@@ -13,7 +13,7 @@ use super::steps::Steps;
 use super::transformer::checkpoint::Checkpoint;
 use super::weights::{LoadError, Weights};
 use crate::inference::{Model, Run, Sequence};
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 use crate::model::{Architecture, Head};
 
 /// A loaded cross-encoder, shared by the workers.

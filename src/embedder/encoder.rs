@@ -16,7 +16,7 @@ use super::weights::{LoadError, Weights};
 use crate::inference::{Model, Run};
 use crate::kernel::gemm::linear::NumberFormat;
 use crate::machine::cpu;
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 use crate::model::{self, Architecture, Card, Mode};
 
 /// A loaded model, shared by the workers.

@@ -54,7 +54,7 @@ pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Token, Tokenizer, TokenizerError};
 
 use crate::compute::{Pools, Terms};
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 use cache::Cache;
 use key::Keys;
 use pace::Pace;

@@ -1,6 +1,6 @@
 //! The interface between a model and the threads that run it.
 
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 
 /// The token ids of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

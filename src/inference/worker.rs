@@ -21,9 +21,10 @@ use super::stats::Counters;
 use super::text::ModelFailed;
 use super::token_budget::TokenBudget;
 use super::traced::{BatchSize, BatchSpans};
+use crate::machine::leader::Leader;
 use crate::machine::precedence::Precedence;
 use crate::machine::priority;
-use crate::machine::team::{Leader, Team};
+use crate::machine::team::Team;
 
 /// A worker. All its parts are shared with the other workers.
 #[derive(Clone)]

@@ -33,7 +33,7 @@ use super::matrix::{Matrix, SharedMatrix};
 use super::norm::RmsNorm;
 use super::simd::run;
 use crate::machine::cpu::Level;
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 use sequence::{Group, Scratch};
 
 thread_local! {

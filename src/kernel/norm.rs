@@ -134,7 +134,7 @@ mod tests {
     use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
     use crate::machine::cpu;
-    use crate::machine::team::Leader;
+    use crate::machine::leader::Leader;
 
     /// Normalises a row of f64 by the definition. Without a shift it is an RMSNorm.
     fn exact(x: &[f32], gain: &[f32], shift: Option<&[f32]>) -> Vec<f64> {

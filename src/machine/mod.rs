@@ -12,6 +12,7 @@ pub mod allocator;
 pub mod cores;
 pub mod cpu;
 pub mod files;
+pub mod leader;
 pub mod mapping;
 pub mod memory;
 pub mod precedence;

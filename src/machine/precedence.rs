@@ -76,7 +76,7 @@ mod tests {
     use std::thread::{self, ThreadId};
     use std::time::{Duration, Instant};
 
-    use super::super::team::Leader;
+    use super::super::leader::Leader;
     use super::*;
 
     #[test]

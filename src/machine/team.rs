@@ -11,29 +11,19 @@
 //! The leader takes the first remaining part, and helpers take the last. So from step to step each thread gets mostly
 //! the same columns, which are in its cache, and mostly continues with a part next to its last one.
 //!
-//! Invariant: a team has one round at a time, because a round borrows the team's only [`Leader`] exclusively. A part
+//! Invariant: a team has one round at a time, because a round borrows the team's only
+//! [`Leader`](super::leader::Leader) exclusively. A part
 //! that was taken is finished before its round ends, and the task outlives the round. The `unsafe` code below relies on
 //! it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-
-use super::precedence::Precedence;
 
 /// Turns of an empty loop before a waiting thread yields its core: about ten microseconds.
 const SPINS: u32 = 2_000;
 
-/// The right to offer parts to a team of its own. It is not `Clone`, and a team is made with its leader, so a team
-/// never has two.
-#[derive(Default)]
-pub struct Leader {
-    team: Arc<Team>,
-    precedence: Arc<Precedence>,
-}
-
-/// The meeting point of one [`Leader`] and any number of helpers.
+/// The meeting point of one [`Leader`](super::leader::Leader) and any number of helpers.
 #[derive(Default)]
 pub struct Team {
     word: AtomicU64,
@@ -60,53 +50,39 @@ const ROUND_SHIFT: u32 = 32;
 /// The most parts of one round.
 pub const MAX_PARTS: usize = u16::MAX as usize;
 
-impl Leader {
-    /// Makes a team and its leader, who gives way to the team that has precedence.
-    pub fn beside(precedence: &Arc<Precedence>) -> Self {
-        Self { team: Arc::default(), precedence: Arc::clone(precedence) }
+impl Team {
+    /// Returns whether a thread helps.
+    pub(super) fn is_helped(&self) -> bool {
+        self.helpers.load(Ordering::Relaxed) > 0
     }
 
-    /// The team, for threads that help.
-    pub fn team(&self) -> &Arc<Team> {
-        &self.team
-    }
-
-    /// Runs `task` for each part in `0..parts`, on this thread and on those that help, and returns when all are
-    /// done. Parts must not depend on each other. At most [`MAX_PARTS`] parts. Between two parts this thread gives way
-    /// to the team that has precedence.
+    /// Runs `task` for each part in `0..parts`, on this thread and on those that help, and returns when all are done.
+    /// Calls `between` after each part of this thread.
+    ///
+    /// # Safety
+    /// No other round of this team runs.
     ///
     /// # Panics
     /// If a part did, when all are done.
-    pub fn share(&mut self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
-        assert!(parts <= MAX_PARTS, "a round has at most {MAX_PARTS} parts");
-        let (team, precedence) = (&self.team, &*self.precedence);
-        if parts <= 1 || team.helpers.load(Ordering::Relaxed) == 0 {
-            for part in 0..parts {
-                task(part);
-                precedence.give_way(team);
-            }
-            return;
-        }
+    pub(super) unsafe fn round(&self, parts: usize, task: &(dyn Fn(usize) + Sync), between: impl Fn()) {
         let task = Task(task);
-        team.task.store((&raw const task).cast_mut().cast(), Ordering::Relaxed);
-        team.done.store(0, Ordering::Relaxed);
-        let round = (team.word.load(Ordering::Relaxed) >> ROUND_SHIFT).wrapping_add(1);
+        self.task.store((&raw const task).cast_mut().cast(), Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+        let round = (self.word.load(Ordering::Relaxed) >> ROUND_SHIFT).wrapping_add(1);
         // Release: who takes a part sees the task and the count.
-        team.word.store(round << ROUND_SHIFT | (parts as u64) << END_SHIFT, Ordering::Release);
-        while team.take_part(End::First) {
-            precedence.give_way(team);
+        self.word.store(round << ROUND_SHIFT | (parts as u64) << END_SHIFT, Ordering::Release);
+        while self.take_part(End::First) {
+            between();
         }
         let mut spins = 0;
-        while team.done.load(Ordering::Acquire) < parts {
+        while self.done.load(Ordering::Acquire) < parts {
             pause(&mut spins);
         }
-        if team.panicked.swap(false, Ordering::Relaxed) {
+        if self.panicked.swap(false, Ordering::Relaxed) {
             resume_unwind(Box::new("a part of a shared product panicked"));
         }
     }
-}
 
-impl Team {
     /// Takes parts of each round until `leave` returns true; it is called whenever no part is left.
     pub fn help(&self, leave: impl Fn() -> bool) {
         self.help_as_one_of(usize::MAX, leave);
@@ -151,9 +127,9 @@ impl Team {
             }
         };
         // SAFETY: the exchange succeeded on the word of this round (rounds differ in their number; one thread would
-        // have to sleep through 2^32 of them to mistake it), so its part is not done and the leader is in `share`,
-        // where the task lives until `done` reaches `parts`. No other round replaces the task: `share` borrows the only
-        // leader exclusively.
+        // have to sleep through 2^32 of them to mistake it), so its part is not done and a thread is in `round`,
+        // where the task lives until `done` reaches `parts`. No other round replaces the task: the caller of `round`
+        // guarantees it.
         let task = unsafe { &*self.task.load(Ordering::Relaxed) };
         if catch_unwind(AssertUnwindSafe(|| task.0(part))).is_err() {
             self.panicked.store(true, Ordering::Relaxed);
@@ -176,8 +152,10 @@ fn pause(spins: &mut u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicU32;
 
+    use super::super::leader::Leader;
     use super::*;
 
     /// Leads `rounds` of `parts` with some helpers, and checks that each part ran once in each round.

@@ -7,7 +7,8 @@
 
 #[cfg(feature = "flash-attn")]
 pub(super) mod flash;
-pub(super) mod packed;
+mod packed;
+pub(super) mod packing;
 mod padded;
 mod padding;
 mod pooling;
@@ -24,7 +25,7 @@ use crate::kernel::activation::Activation;
 use crate::model::Mode;
 #[cfg(feature = "flash-attn")]
 use flash::on as packed_on;
-use packed::{PackedAttention, Packing};
+use packing::{PackedAttention, Packing};
 use padding::Padding;
 
 /// A device of candle, and the type of the numbers that it computes with.

@@ -17,7 +17,7 @@ use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
 use crate::kernel::gemm::linear::{Gate, LayerInput, Linear, NumberFormat};
 use crate::kernel::norm::{LayerNorm, Norm, RmsNorm};
 use crate::machine::cpu::Level;
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 use crate::model::Mode;
 
 /// The CPU of a worker.

@@ -22,7 +22,7 @@ use crate::kernel::embedding::Embedding;
 use crate::kernel::gemm::linear::NumberFormat;
 use crate::kernel::matrix::filled;
 use crate::machine::cpu::{self, Level};
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 use crate::model::{self, Activation::*, Architecture, Design, Family};
 
 fn config(

@@ -10,7 +10,7 @@ use crate::kernel::matrix::{Matrix, SharedMatrix};
 use crate::kernel::norm::Norm;
 use crate::kernel::simd::{Kernel, Simd, VectorSize, run_words};
 use crate::machine::cpu::Level;
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 
 /// Rows per part of a shared epilogue: a few microseconds.
 const ROWS_A_PART: usize = 4;

@@ -17,7 +17,7 @@ use crate::kernel::activation::Activation;
 use crate::kernel::matrix::{Matrix, SharedMatrix};
 use crate::kernel::simd::{run, run_words};
 use crate::machine::cpu::Level;
-use crate::machine::team::Leader;
+use crate::machine::leader::Leader;
 
 /// The number format that linear layers read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -189,7 +189,7 @@ pub(in crate::kernel) mod tests {
     use crate::kernel::matrix::filled;
     use crate::kernel::simd::VectorSize;
     use crate::machine::cpu::{self, Level};
-    use crate::machine::team::Leader;
+    use crate::machine::leader::Leader;
 
     /// The byte of an element, and its dequantised value.
     pub(in crate::kernel) fn restored(level: Level, q: &Quantised, row: usize, col: usize) -> (u8, f32) {

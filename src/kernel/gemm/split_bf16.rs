@@ -105,7 +105,7 @@ pub(in crate::kernel) mod tests {
     use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
     use crate::machine::cpu;
-    use crate::machine::team::Leader;
+    use crate::machine::leader::Leader;
 
     /// Both parts of an element.
     pub(in crate::kernel) fn restored(split: &SplitBf16, row: usize, col: usize) -> (f32, f32) {

@@ -8,8 +8,8 @@ use super::quantise::GROUP;
 use super::quantise::tests::restored;
 use crate::kernel::matrix::{Matrix, filled};
 use crate::machine::cpu::Level;
+use crate::machine::leader::Leader;
 use crate::machine::skipped::skipped;
-use crate::machine::team::Leader;
 
 /// (rows, outputs, inputs) that end within tiles, panels, groups and words, and at their ends.
 const SHAPES: [(usize, usize, usize); 15] = [

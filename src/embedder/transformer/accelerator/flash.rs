@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_flash_attn::flash_attn_varlen_windowed;
 
 use super::super::backend::Span;
-use super::packed::{Operands, PackedAttention};
+use super::packing::{Operands, PackedAttention};
 
 /// The kernels for heads of up to 256 columns. A row of a head is copied 8 numbers at a time.
 pub const ATTENTION: PackedAttention = PackedAttention { has: |dim| dim <= 256 && dim % 8 == 0, attend };

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::super::accelerator::packed::{Operands, PackedAttention};
+use super::super::accelerator::packing::{Operands, PackedAttention};
 use super::*;
 
 /// Attention over packed rows, number by number.
