@@ -55,6 +55,7 @@ impl Tokens {
         Self { first: ids.len(), ids, left_out: 0, total }
     }
 
+    /// The ids as the model reads them.
     pub fn sequence(&self) -> Sequence<'_> {
         Sequence { ids: &self.ids, first: self.first, left_out: self.left_out }
     }
@@ -93,6 +94,7 @@ pub struct Tokenizer {
     /// The number of special tokens around an input.
     added: usize,
     inputs: Inputs,
+    /// The tokens of a prompt take no part in the result.
     leaves_prompts_out: bool,
     /// The faster way to the ids of a text, for the kinds that have it.
     words: Option<Words>,
@@ -123,7 +125,7 @@ pub struct First(FirstPart);
 
 enum FirstPart {
     /// Its tokens.
-    Tokens(Encoding),
+    Tokens(Box<Encoding>),
     /// The beginning of a chat up to the second text.
     Chat(String),
 }
@@ -271,7 +273,7 @@ impl Tokenizer {
         if tokens >= max_tokens {
             return Err(TokenizerError::FirstTooLong { tokens, max_tokens });
         }
-        Ok(First(beginning.map_or(FirstPart::Tokens(encoding), FirstPart::Chat)))
+        Ok(First(beginning.map_or(FirstPart::Tokens(Box::new(encoding)), FirstPart::Chat)))
     }
 
     /// Tokenises a pair of texts. The second one is cut if both together are too long.
@@ -288,7 +290,7 @@ impl Tokenizer {
         second.take_overflowing();
         // As in the library's own call with two texts; some post-processors keep these types.
         second.set_type_ids(vec![1; second.len()]);
-        let encoding = self.inner.post_process(first.clone(), Some(second), true).map_err(fail)?;
+        let encoding = self.inner.post_process(Encoding::clone(first), Some(second), true).map_err(fail)?;
         let (ids, types) = (encoding.get_ids().to_vec(), encoding.get_type_ids());
         if self.inputs != (Inputs::Pairs { typed: true }) {
             return Ok(Tokens::of_text(ids, total));

@@ -26,7 +26,7 @@ use crate::model::Mode;
 #[cfg(feature = "flash-attn")]
 use flash::on as packed_on;
 use packing::{PackedAttention, Packing};
-use padding::Padding;
+use padding::{Gaps, Padding};
 
 /// A device of candle, and the type of the numbers that it computes with.
 #[derive(Clone)]
@@ -118,6 +118,36 @@ impl Accelerator {
     fn project(&self, layer: &Linear, x: &Rows) -> Result<Tensor> {
         let products = x.tensor()?.matmul(&layer.weight)?;
         layer.bias.as_ref().map_or_else(|| Ok(products.clone()), |bias| products.broadcast_add(bias))
+    }
+
+    /// Returns the padding of a block.
+    fn padding(&self, sequences: &Sequences) -> Result<Arc<Padding>> {
+        match &self.padding {
+            Some(padding) if padding.cu_seqlens == sequences.cu_seqlens => Ok(Arc::clone(padding)),
+            _ => self.pad(sequences).map(Arc::new),
+        }
+    }
+
+    fn pad(&self, sequences: &Sequences) -> Result<Padding> {
+        let cu_seqlens = sequences.cu_seqlens.clone();
+        let count = cu_seqlens.len() - 1;
+        let longest = sequences.rows().map(|rows| rows.len()).max().unwrap_or(0);
+        if sequences.rows().all(|rows| rows.len() == longest) {
+            return Ok(Padding { cu_seqlens, count, longest, gaps: None });
+        }
+        let (mut from, mut places, mut mask) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, rows) in sequences.rows().enumerate() {
+            let (start, len) = (rows.start, rows.len());
+            from.extend((0..longest).map(|j| if j < len { start + j } else { start } as u32));
+            places.extend((0..len).map(|j| (i * longest + j) as u32));
+            mask.extend((0..longest).map(|j| if j < len { 0.0 } else { f32::NEG_INFINITY }));
+        }
+        let gaps = Gaps {
+            rows: self.indices(from)?,
+            places: self.indices(places)?,
+            mask: self.vector(mask)?.reshape((count, 1, 1, longest))?,
+        };
+        Ok(Padding { cu_seqlens, count, longest, gaps: Some(gaps) })
     }
 }
 
