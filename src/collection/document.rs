@@ -45,7 +45,7 @@ pub struct Document {
     pub content: Arc<Content>,
     /// The vectors that searches compare with.
     pub vectors: Vectors,
-    /// Where they come from.
+    /// The origin of the vectors.
     pub origin: Origin,
 }
 

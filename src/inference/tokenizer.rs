@@ -7,18 +7,19 @@ mod chats;
 mod error;
 mod model2vec;
 mod places;
+mod tokens;
 mod words;
 
 use std::panic::catch_unwind;
 
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
-use super::model::Sequence;
 use chats::Chat;
 pub use error::TokenizerError;
 use model2vec::Model2Vec;
 pub use places::Token;
 pub(super) use places::TokenPlaces;
+pub use tokens::Tokens;
 use words::Words;
 
 /// The bytes for each token that the model reads, up to which a text is tokenised at first. More of the text is
@@ -34,37 +35,6 @@ const BYTES_PER_TOKEN: usize = 16;
 /// the point where they differ. Only a run that repeats itself for thousands of bytes can carry a difference through
 /// the margin.
 const MARGIN_TOKENS: usize = 128;
-
-/// A text as the model reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tokens {
-    /// The token ids, at most `max_tokens`, special tokens included.
-    pub ids: Vec<u32>,
-    /// The number of ids of type 0; see [`Sequence::first`].
-    pub first: usize,
-    /// The number of ids of a prompt that takes no part in the result; see [`Sequence::left_out`].
-    pub left_out: usize,
-    /// The number of tokens of the whole text, special tokens included. If the end of the text was not read, it is a
-    /// lower bound above `max_tokens`.
-    pub total: usize,
-}
-
-impl Tokens {
-    /// The tokens of a single text.
-    pub fn of_text(ids: Vec<u32>, total: usize) -> Self {
-        Self { first: ids.len(), ids, left_out: 0, total }
-    }
-
-    /// The ids as the model reads them.
-    pub fn sequence(&self) -> Sequence<'_> {
-        Sequence { ids: &self.ids, first: self.first, left_out: self.left_out }
-    }
-
-    /// Tokens that the model reads, and tokens that the text has.
-    pub fn lengths(&self) -> (usize, usize) {
-        (self.ids.len(), self.total)
-    }
-}
 
 /// The way in which a model reads a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

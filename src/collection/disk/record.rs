@@ -28,7 +28,7 @@ pub struct Record<'a> {
     pub vectors: &'a [f32],
     /// The bytes of the text that each passage takes; empty: the document is one passage.
     pub spans: &'a [Span],
-    /// Where the vectors come from.
+    /// The origin of the vectors.
     pub origin: Origin,
 }
 

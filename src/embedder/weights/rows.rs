@@ -138,7 +138,7 @@ mod tests {
         let weights = Weights::read(&files).unwrap();
         let error = weights.stored().rows("a.weight", (9, 7)).err().expect("the table has 7 rows");
         assert!(weights.misfit(&error).to_string().contains("shape mismatch for a.weight"), "{error}");
-        let error = weights.stored().rows("b.weight", (7, 9)).err().expect("there is none");
+        let error = weights.stored().rows("b.weight", (7, 9)).err().expect("no tensor has this name");
         assert!(weights.misfit(&error).to_string().contains("cannot find tensor b.weight"), "{error}");
         fs::set_permissions(&files[0], fs::Permissions::from_mode(0o666)).unwrap();
         assert!(Weights::read(&files).unwrap().stored().rows("a.weight", (7, 9)).unwrap().is_none());
