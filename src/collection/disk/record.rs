@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Numbers are little endian. The last line is there only for a document of several passages; its length tells their
-//! number. A document of one passage has the bytes that the first schema gave it. The origin is the complement of the row
-//! if a client gave the vectors, and the row otherwise. It was a small version number once, and earlier programs ignore
+//! number. A document of one passage has the bytes that the first schema gave it. The origin is the complement of the
+//! row if a client gave the vectors, and the row otherwise. It was a small version number once, and earlier programs ignore
 //! it: any other number means what the row means. The checksum covers collection and row too, so it detects a record in
 //! the wrong place. Unlike redb's page checksums, it is computed where the document is made and checked
 //! where it is used, so it also detects faults of memory and code in between.
@@ -210,7 +210,8 @@ mod tests {
         #[test]
         fn one_flipped_bit_is_found(at in 0usize..1000, bit in 0u8..8) {
             let spans = &[Span { start: 0, end: 4 }, Span { start: 5, end: 9 }];
-            let record = Record { id: "a", text: "some text", metadata: None, vectors: &[0.5; 8], spans, origin: Origin::Model };
+            let (vectors, origin) = (&[0.5; 8], Origin::Model);
+            let record = Record { id: "a", text: "some text", metadata: None, vectors, spans, origin };
             let mut bytes = encode(1, 2, &record);
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;

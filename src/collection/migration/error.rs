@@ -42,8 +42,8 @@ pub enum MigrationError {
     },
     /// Vectors that came from clients do not fit the new model.
     #[error(
-        "{count} documents came with vectors of a client's own, and their {leader} values cannot be kept beside a model \
-         of {follower}; the first are {}", ids(.first)
+        "{count} documents came with vectors of a client's own, and their {leader} values cannot be kept beside a \
+         model of {follower}; the first are {}", ids(.first)
     )]
     OtherDimensions {
         /// Number of the documents.

@@ -7,8 +7,7 @@
 //! - BERT's ([`WordPiece`]): words are divided at spaces and around punctuation, and each takes the longest tokens of
 //!   the vocabulary from left to right. Here this is done for words in ASCII; the library does the others.
 //! - Llama's: a space becomes `▁`, and no token has a `▁` behind another character. So no merge crosses the beginning
-//!   of
-//!   a word, and the library's merges are applied to a word at a time, unless the word is known to be one token.
+//!   of a word, and the library's merges are applied to a word at a time, unless the word is known to be one token.
 //!
 //! Invariant: the ids are those of the library, for every text. A tokenizer with any other part is left to the library,
 //! and the tests compare both on random texts.

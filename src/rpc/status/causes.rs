@@ -76,8 +76,8 @@ impl Failure {
                 ids(&first)
             ),
             MigrationError::OtherDimensions { count, first, leader, follower } => format!(
-                "has {count} documents that came with vectors of a client's own, whose {leader} dimensions cannot be kept \
-                 beside those of a model with {follower}: {}; set client_vectors to REPLACE to embed their texts, or \
+                "has {count} documents that came with vectors of a client's own, whose {leader} dimensions cannot be \
+                 kept beside those of a model with {follower}: {}; set client_vectors to REPLACE to embed their texts, or \
                  delete them",
                 ids(&first)
             ),
