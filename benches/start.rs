@@ -11,7 +11,7 @@ mod workload;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cognate::collection::{Content, DocId, Document, Model, Options, Settings, Store};
+use cognate::collection::{Content, DocId, Document, Model, Options, Origin, Settings, Store};
 use cognate::index;
 use cognate::kernel::embedding::Embedding;
 use serde_json::json;
@@ -69,5 +69,6 @@ fn document(n: usize) -> Result<Document> {
         id: DocId::new(&format!("document-{n:07}")).ok_or("an id must not be empty")?,
         content: Arc::new(Content::new(text, metadata.as_object())),
         vectors: Embedding::normalized(values)?.into(),
+        origin: Origin::Client,
     })
 }
