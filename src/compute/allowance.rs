@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::caller::Caller;
 use super::deadline::WhenFull;
@@ -124,7 +124,7 @@ impl Allowance {
 
     /// Checks that there is something left of the rate, before work is done for a call.
     pub fn check_rate(&self) -> Result<(), Exceeded> {
-        self.rate(|_| {})
+        self.rate(Instant::now(), |_| {})
     }
 
     /// Takes `tokens`. A unary call is refused if the caller has used up its allowance, and a stream waits. A call that
@@ -147,7 +147,7 @@ impl Allowance {
                 })
             }
         };
-        while let Err(exceeded) = self.rate(|bucket| bucket.level -= tokens as f64) {
+        while let Err(exceeded) = self.rate(Instant::now(), |bucket| bucket.level -= tokens as f64) {
             match when_full {
                 WhenFull::Wait => sleep(exceeded.retry_after).await,
                 WhenFull::Refuse(_) => return Err(exceeded),
@@ -156,10 +156,10 @@ impl Allowance {
         Ok(permit)
     }
 
-    /// Fills the bucket up to now. If something is in it, takes from it.
-    fn rate(&self, take: impl FnOnce(&mut Bucket)) -> Result<(), Exceeded> {
+    /// Fills the bucket up to `now`. If something is in it, takes from it.
+    fn rate(&self, now: Instant, take: impl FnOnce(&mut Bucket)) -> Result<(), Exceeded> {
         let Some(most) = self.limits.tokens_per_second else { return Ok(()) };
-        let (rate, now) = (f64::from(most.get()), Instant::now());
+        let rate = f64::from(most.get());
         // Nothing panics while it holds the lock.
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let more = rate * now.saturating_duration_since(bucket.filled).as_secs_f64();
@@ -241,19 +241,31 @@ mod tests {
         assert!(allowance.begin_call().is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_tokens_of_a_second_are_bounded_and_a_larger_call_is_paid_for_later() {
+    #[test]
+    fn the_tokens_of_a_second_are_bounded_and_a_larger_call_is_paid_for_later() {
         let allowance = limited(Limit::TokensPerSecond, 100);
-        assert!(allowance.take_tokens(350, REFUSE).await.is_ok());
-        let refused = allowance.take_tokens(1, REFUSE).await.unwrap_err();
+        let begun = allowance.bucket.lock().unwrap().filled;
+        let take = |tokens: f64, after_ms: u64| {
+            allowance.rate(begun + Duration::from_millis(after_ms), |bucket| bucket.level -= tokens)
+        };
+        assert!(take(350.0, 0).is_ok());
+        let refused = take(1.0, 0).unwrap_err();
         assert_eq!((refused.limit, refused.retry_after), (Limit::TokensPerSecond, Duration::from_millis(2_500)));
-        assert!(allowance.check_rate().is_err());
+        assert!(take(1.0, 2_400).is_err());
+        assert!(take(1.0, 2_600).is_ok());
+        assert!(take(100.0, 60_000).is_ok());
+        assert!(take(1.0, 60_000).is_err(), "the tokens of one second are saved up");
+    }
+
+    #[tokio::test]
+    async fn a_stream_waits_for_the_rate_and_a_call_is_refused() {
+        let allowance = limited(Limit::TokensPerSecond, 100);
+        assert!(allowance.take_tokens(110, REFUSE).await.is_ok());
         let begun = Instant::now();
+        let refused = allowance.take_tokens(1, REFUSE).await.unwrap_err();
+        assert_eq!(refused.limit, Limit::TokensPerSecond);
         assert!(allowance.take_tokens(1, WhenFull::Wait).await.is_ok());
-        assert!(begun.elapsed() >= Duration::from_millis(2_500), "a stream waits");
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(allowance.take_tokens(100, REFUSE).await.is_ok());
-        assert!(allowance.take_tokens(1, REFUSE).await.is_err(), "the tokens of one second are saved up");
+        assert!(begun.elapsed() >= refused.retry_after);
     }
 
     #[tokio::test]

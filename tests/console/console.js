@@ -1,5 +1,6 @@
 // Uses the console as a person would, in Chromium: `node console.js ADDRESS FOLDER`. The server has the collections
-// `words` and `manual`. Prints a line for each step; a picture of each view goes into the folder.
+// `words`, `manual` and `moving`, which is ready to be switched to the model `mean`. Prints a line for each step; a
+// picture of each view goes into the folder.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -53,7 +54,8 @@ await page.goto(address, { waitUntil: "load" });
 await step("collections", async () => {
   await wait("main table");
   const shown = await text("main table");
-  for (const name of ["words", "manual"]) assert.match(shown, new RegExp(name));
+  for (const name of ["words", "manual", "moving"]) assert.match(shown, new RegExp(name));
+  assert.match(shown, /to mean: ready to switch/);
   assert.match(await text("#server"), /384 dimensions/);
 });
 await step("search", async () => {

@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 
 use crate::certificates::Authority;
 use crate::harness::Server;
-use crate::installed::{NEEDS_PYTHON, buf, go_program, install, python, repository, run, stderr, target_dir};
+use crate::installed::{
+    NEEDS_PYTHON, as_outside_of_a_test, buf, go_program, install, python, repository, run, stderr, target_dir,
+};
 use crate::keys::Keys;
 use crate::rerank;
 use crate::skipped::skipped;
@@ -193,13 +195,31 @@ async fn python_is_formatted_and_typed_and_passes_its_tests() {
     }
 }
 
+/// The client's crate has no build script, so that its users compile no compiler of protos. Nor has it such a compiler
+/// for its tests: the features of that would make other crates out of those that the server is built from.
+#[test]
+fn rust_is_generated_from_the_proto() {
+    let made = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
+    let descriptors: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+    tonic_prost_build::configure()
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .bytes(".cognate.v1.Vector.data")
+        // The server has no stubs: it decodes a message only after its bytes have been reserved.
+        .build_server(false)
+        .build_transport(true)
+        .out_dir(made.path())
+        .compile_fds(prost::Message::decode(descriptors).expect("build.rs wrote them"))
+        .expect("the proto is valid");
+    is_committed(&made.path().join("cognate.v1.rs"), &folder("rust").join("src/wire/generated.rs"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "builds an example of the client's crate: cargo test -- --ignored"]
 async fn rust_runs_the_scenario() {
     let mut cargo = Command::new(env!("CARGO"));
     // With the whole workspace, so that crates have the features with which they are built already.
     cargo.current_dir(repository()).args(["build", "--workspace", "--example", "scenario"]);
-    install(&mut cargo, "what the repository needs");
+    install(as_outside_of_a_test(&mut cargo), "what the repository needs");
     passes(Command::new(target_dir().join("../debug/examples/scenario"))).await;
 }
 

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use crate::harness::Server;
 use crate::installed::{node, repository, run, stderr};
+use crate::migrate::Models;
+use crate::several_models::MINILM;
 use crate::skipped::skipped;
 
 /// Installs Chromium by Debian's package manager, if it is not there. Returns false where that cannot be done.
@@ -25,7 +27,8 @@ async fn a_person_uses_the_console_in_a_browser() {
         return skipped("no Chromium (Debian: `apt-get install chromium` as root)");
     }
     let folder = node("tests/console", &["console.js"]);
-    let server = Server::start(&["--console", "true"]).await;
+    let small = Models::new();
+    let server = Server::start(&["--console", "true", "--model", MINILM, "--model", &small.place("mean")]).await;
     let address = server.addr.to_string();
     let words = fs::read_to_string(repository().join("examples/reverse-dictionary/words.jsonl")).expect("it is there");
     let words: String = words.lines().take(1_200).flat_map(|line| [line, "\n"]).collect();
@@ -38,6 +41,9 @@ async fn a_person_uses_the_console_in_a_browser() {
     cognate(&["upload", "-", "--format", "jsonl", "--collection", "words"], words);
     let long = ["upload", "docs/durability.md", "docs/filters.md", "docs/configuration.md"];
     cognate(&[&long[..], &["--collection", "manual", "--format", "whole"]].concat(), String::new());
+    let moving = "{\"id\": \"a\", \"text\": \"the quick fox\"}\n{\"id\": \"b\", \"text\": \"the lazy dog\"}\n";
+    cognate(&["upload", "-", "--format", "jsonl", "--collection", "moving"], moving.to_owned());
+    cognate(&["migrate", "moving", "--to", "mean"], String::new());
 
     let mut node = Command::new("node");
     node.current_dir(&folder).arg("console.js").arg(format!("http://{address}")).arg(&folder);

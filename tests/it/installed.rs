@@ -37,6 +37,16 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Takes away what cargo tells a test about its crate. Build scripts that watch such variables (ring's does) would run
+/// again, and all that depends on them would be compiled twice: for the test, and then for whoever called it.
+pub fn as_outside_of_a_test(command: &mut Command) -> &mut Command {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names.filter(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Runs a step of an installation. If that fails, the test fails and says what to install.
 pub fn install(command: &mut Command, needs: &str) {
     let output = run(command, String::new()).unwrap_or_else(|error| {

@@ -53,14 +53,16 @@ impl Models {
         ])
     }
 
+    /// The value of `--model` for one of the models.
+    pub fn place(&self, name: &str) -> String {
+        let (_, directory) = self.0.iter().find(|(known, _)| *known == name).unwrap();
+        format!("{name}={}", directory.path().display())
+    }
+
     /// Flags of some of the models, in this order.
     pub fn flags(&self, names: &[&str], more: &[&str]) -> Vec<String> {
-        let place = |name: &str| {
-            let (_, directory) = self.0.iter().find(|(known, _)| *known == name).unwrap();
-            format!("{name}={}", directory.path().display())
-        };
         let mut flags = ["--classifier", "none"].map(str::to_owned).to_vec();
-        flags.extend(names.iter().flat_map(|name| ["--model".to_owned(), place(name)]));
+        flags.extend(names.iter().flat_map(|name| ["--model".to_owned(), self.place(name)]));
         flags.extend(more.iter().copied().map(str::to_owned));
         flags
     }

@@ -22,7 +22,8 @@ use crate::embed::values;
 use crate::harness::{Server, document, new_texts, upload, upload_all, wrong_fields};
 use crate::{classify, heads, metrics, openai};
 
-const MINILM: &str = "sentence-transformers/all-MiniLM-L6-v2";
+/// The name of the real model.
+pub const MINILM: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
 /// Texts of words that the small models know. The last has none.
 const TEXTS: [&str; 4] = ["hello world", "the quick brown fox", "the lazy dog", ""];

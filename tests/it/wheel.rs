@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::installed::{install, python, repository, run, stderr, target_dir};
+use crate::installed::{as_outside_of_a_test, install, python, repository, run, stderr, target_dir};
 
 /// Builds the wheel into an empty folder.
 fn built() -> PathBuf {
@@ -15,7 +15,7 @@ fn built() -> PathBuf {
     let mut maturin = Command::new(python("tests/wheel"));
     maturin.args(["-m", "maturin", "build", "--profile", "dev", "--compatibility", "linux", "--out"]).arg(&folder);
     maturin.current_dir(repository().join("deploy/wheel")).env("CARGO_TARGET_DIR", target);
-    install(&mut maturin, "maturin, which tests/wheel/requirements.txt names");
+    install(as_outside_of_a_test(&mut maturin), "maturin, which tests/wheel/requirements.txt names");
     let mut files = fs::read_dir(&folder).expect("maturin made it").map(|file| file.expect("it can be read").path());
     let wheel = files.next().expect("maturin wrote a wheel");
     assert!(files.next().is_none(), "one wheel is enough");

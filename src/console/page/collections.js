@@ -11,8 +11,23 @@ const COLUMNS = [
   ["ef_search", (one) => count(one.efSearch)],
   ["Memory", (one) => bytes(one.bytes)],
   ["Index files", (one) => bytes(Number(one.indexFileBytes ?? 0) + Number(one.lexicalFileBytes ?? 0))],
+  ["Model", (one) => one.model],
+  ["Migration", (one) => migration(one.migration)],
   ["Words", (one) => (one.lexical?.enabled ? one.lexical.language || "yes" : "no")],
 ];
+
+/** The state of a collection's move to another model. */
+function migration(state) {
+  if (!state) return "–";
+  const { phase, newModel, copied, documents, failed, waitingFor } = state;
+  const phases = {
+    MIGRATION_PHASE_COPYING: `${count(copied)} of ${count(documents)} documents`,
+    MIGRATION_PHASE_READY: "ready to switch",
+    MIGRATION_PHASE_SWITCHED: "switched",
+  };
+  const failures = failed ? `, ${count(failed)} documents failed` : "";
+  return `to ${newModel}: ${phases[phase]}${failures}${waitingFor ? `, waits: ${waitingFor}` : ""}`;
+}
 
 export async function show(view) {
   const all = await collections();
