@@ -40,8 +40,9 @@ pub fn stderr(output: &Output) -> String {
 /// Takes away what cargo tells a test about its crate. Build scripts that watch such variables (ring's does) would run
 /// again, and all that depends on them would be compiled twice: for the test, and then for whoever called it.
 pub fn as_outside_of_a_test(command: &mut Command) -> &mut Command {
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for name in names.filter(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+    let of_crate =
+        |name: &str| name == "OUT_DIR" || ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begin| name.starts_with(begin));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_crate)) {
         command.env_remove(name);
     }
     command

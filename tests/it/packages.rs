@@ -1,6 +1,7 @@
 //! The crates as crates.io would get them: what cargo puts into each. Nothing is compiled. `cargo publish --dry-run
-//! --workspace` compiles them from there too.
+//! --workspace` compiles them from there too. And the crates that they need: each is compiled once for all commands.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
@@ -66,5 +67,31 @@ fn each_package_has_the_licence() {
     let licence = fs::read(repository().join("LICENSE")).unwrap();
     for folder in ["clients/node", "clients/python", "clients/rust", "deploy/npm", "deploy/wheel"] {
         assert!(fs::read(repository().join(folder).join("LICENSE")).unwrap() == licence, "{folder}");
+    }
+}
+
+/// Returns the crates that cargo compiles, each with its features.
+fn crates(options: &[&str]) -> BTreeSet<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(repository()).args(["tree", "--offline", "--prefix", "none", "--format", "{p} {f}"]);
+    let output = run(cargo.args(options), String::new()).expect("cargo runs the tests");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    // A crate that came before has `(*)` at its end.
+    lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+/// What one command has compiled serves the others. If a crate has one more feature for tests, it is compiled twice, and
+/// so are all that need it, the server among them: ten minutes on a slow machine.
+#[test]
+fn the_server_its_tests_and_the_workspace_are_built_from_the_same_crates() {
+    let workspace = crates(&["--workspace", "--edges", "normal,build,dev"]);
+    for edges in ["normal,build", "normal,build,dev"] {
+        let of_server = crates(&["--package", "cognate", "--edges", edges]);
+        let differ: Vec<_> = of_server.difference(&workspace).collect();
+        assert!(
+            of_server.len() > 300 && differ.is_empty(),
+            "with {edges}, other features than in the workspace: {differ:?}"
+        );
     }
 }
