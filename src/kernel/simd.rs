@@ -143,6 +143,7 @@ pub trait Simd: Copy {
 }
 
 /// The nearest bf16 of a finite number, ties to even, as the upper half of an f32.
+#[inline]
 pub(super) fn bf16(x: f32) -> f32 {
     let bits = x.to_bits();
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)

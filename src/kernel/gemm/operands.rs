@@ -24,7 +24,11 @@ impl<T> Rows<T> {
     /// Rows from `first` on, `stride` numbers apart.
     #[inline(always)]
     pub(super) fn new(first: *const T, stride: usize) -> Self {
-        Self { starts: std::array::from_fn(|i| first.wrapping_add(3 * i * stride)), stride }
+        let mut starts = [first; MOST_ROWS.div_ceil(3)];
+        for (i, start) in starts.iter_mut().enumerate() {
+            *start = first.wrapping_add(3 * i * stride);
+        }
+        Self { starts, stride }
     }
 
     /// The number of a row in a step of this turn.
