@@ -230,12 +230,11 @@ mod tests {
         let yield_after = ASK_INTERVAL * 2;
         let limiter = Arc::new(CallLimiter { yield_after, ..CallLimiter::shared(CALLS, 8) });
         let permits = all_of(&limiter, 1);
-        let wait = || permits[..5].iter().for_each(|permit| permit.progress.waits());
         let asked =
             || permits.iter().filter(|permit| permit.progress.asked_to_yield().now_or_never().is_some()).count();
         assert!(limiter.admit(2).is_err());
         assert_eq!(asked(), 0, "as long as all compute");
-        wait();
+        permits[..5].iter().for_each(|permit| permit.progress.waits());
         std::thread::sleep(yield_after);
         assert!(limiter.admit(1).is_err());
         assert_eq!(asked(), 0, "for its own connection");

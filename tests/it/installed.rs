@@ -38,7 +38,7 @@ pub fn stderr(output: &Output) -> String {
 }
 
 /// Takes away what cargo tells a test about its crate. Build scripts that watch such variables (ring's does) would run
-/// again, and all that depends on them would be compiled twice: for the test, and then for whoever called it.
+/// again. All that depends on them would then be compiled twice: for the test, and for the next command.
 pub fn as_outside_of_a_test(command: &mut Command) -> &mut Command {
     let of_crate =
         |name: &str| name == "OUT_DIR" || ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begin| name.starts_with(begin));

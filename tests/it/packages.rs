@@ -81,8 +81,8 @@ fn crates(options: &[&str]) -> BTreeSet<String> {
     lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).filter(|line| !line.is_empty()).collect()
 }
 
-/// What one command has compiled serves the others. If a crate has one more feature for tests, it is compiled twice, and
-/// so are all that need it, the server among them: ten minutes on a slow machine.
+/// A crate that has one more feature for tests is compiled twice. So are all crates that need it, with the server: ten
+/// minutes on a slow machine.
 #[test]
 fn the_server_its_tests_and_the_workspace_are_built_from_the_same_crates() {
     let workspace = crates(&["--workspace", "--edges", "normal,build,dev"]);
