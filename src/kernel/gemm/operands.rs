@@ -24,6 +24,7 @@ impl<T> Rows<T> {
     /// Rows from `first` on, `stride` numbers apart.
     #[inline(always)]
     pub(super) fn new(first: *const T, stride: usize) -> Self {
+        // A loop, because the closure of `std::array::from_fn` is a call without link-time optimisation.
         let mut starts = [first; MOST_ROWS.div_ceil(3)];
         for (i, start) in starts.iter_mut().enumerate() {
             *start = first.wrapping_add(3 * i * stride);
