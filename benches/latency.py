@@ -24,6 +24,8 @@ import serving
 from stubs import pb
 
 K, PAUSE = 10, 0.02
+# Seconds of searches before the first measurement.
+SETTLED = 15
 UPLOADED = 1_000_000
 NOUNS = "harbour boat letter winter garden engine river market bridge mirror candle orchard".split()
 VERBS = "counts carries repairs remembers paints follows measures hides opens crosses".split()
@@ -64,6 +66,15 @@ def timed(call, request):
 
 def by_vector(row):
     return pb.TopKRequest(collection="c", queries=[pb.Query(vector=as_vector(row))], k=K)
+
+
+def settle(server, queries):
+    """Searches for some seconds. In these the server checks searches of the new collection, and chooses its `ef`."""
+    end = time.time() + SETTLED
+    for row in itertools.cycle(queries):
+        server.stub.TopK(by_vector(row))
+        if time.time() > end:
+            return
 
 
 def beside_embedding(server, queries, some, calls):
@@ -136,6 +147,7 @@ def main():
         server = serving.Server(args.cognate, flags)
         try:
             load(server, stored)
+            settle(server, queries)
             beside_embedding(server, queries, some, args.calls)
             during_upload(args, server, queries, some)
         finally:

@@ -7,9 +7,9 @@
 Each shape of documents gets its own server. Most shapes have so few documents that no graph is built; `graphs` and
 `kilobyte` have enough for graphs, and `words` for segments of words. The last three quarters of the documents are
 measured. Each row has the count of `ListCollections`, the growth of the resident memory, their ratio, the part of it
-that is the process's own (the rest are mapped files, which the system takes back where memory is short), the peak
-during the upload, and the bytes of words in files. Documents bring their own vectors, so the model computes nothing.
-Linux only.
+that is the process's own (the rest are mapped files, which the system takes back where memory is short), the growth up
+to the peak, of all and of its own, and the bytes of words in files. Documents bring their own vectors, so the model
+computes nothing. Linux only.
 """
 
 import argparse
@@ -134,27 +134,29 @@ def measure(binary, flags, name):
         # Memory that is allocated once is there after the first quarter, and the memory for loading the model is free
         # again.
         def upload(first, last):
-            peak = 0
+            peaks = np.zeros(2)
             for answer in server.stub.Upload(documents(shape, first, last, np.random.default_rng(first))):
-                peak = max(peak, server.resident())
+                peaks = np.maximum(peaks, [server.resident(), server.own()])
                 for error in answer.errors[:1]:
                     print(f"refused: {error}"[:300], file=sys.stderr)
             begun = time.time()
             while time.time() - begun < (25 if name in ("graphs", "kilobyte", "words") else 1):
-                peak = max(peak, server.resident())
+                peaks = np.maximum(peaks, [server.resident(), server.own()])
                 time.sleep(0.05)
+            settled = server.settled()
             described = next(one for one in server.collections() if one.name == "c")
-            return server.settled(), described, peak, server.own()
+            return settled, described, peaks, server.own()
 
         before, few, _, own_before = upload(0, n_documents // 4)
-        after, all_of_them, peak, own = upload(n_documents // 4, n_documents)
+        after, all_of_them, peaks, own = upload(n_documents // 4, n_documents)
+        peak, own_peak = peaks - [before, own_before]
         committed = all_of_them.documents - few.documents
         counted, grown = all_of_them.bytes - few.bytes, max(after - before, 1)
         if not committed:
             return
         print(
             f"{name:>14} {committed:>7} documents: counted {counted / MIB:7.1f} MiB, taken {grown / MIB:7.1f} MiB, "
-            f"counted/taken {counted / grown:5.2f}, at most {(peak - before) / MIB:7.1f} MiB, "
+            f"counted/taken {counted / grown:5.2f}, at most {peak / MIB:7.1f} MiB, {own_peak / MIB:7.1f} of them own, "
             f"{counted // committed} bytes each, {grown // committed} taken, {(own - own_before) // committed} of them own, "
             f"{all_of_them.lexical_file_bytes // all_of_them.documents} bytes in files of words",
             flush=True,

@@ -24,11 +24,12 @@ const WORKING: usize = 48 * MIB;
 /// Divisor of the share that stays free: for connections, which take a sixteenth at most
 /// (`server::default_connections`), and for memory that is not counted: pages of files, fragmentation, threads.
 const SLACK_SHARE: usize = 8;
-/// Part of the bytes of stored documents that segments take in addition while they are built, at most, if vectors count
-/// in memory (benches/memory.py, `graphs`).
-const BUILDING: (usize, usize) = (1, 2);
-/// The same if vectors are in files and do not count.
-const BUILDING_OF_FILES: (usize, usize) = (3, 2);
+/// Times the bytes of stored documents that a segment takes in addition while it is built, at most, if vectors count in
+/// memory. At 384 dimensions the graph that hnsw_rs builds and a second copy of the codes take 2.5 KB for each vector; a
+/// short document counts for 2.7 KB (benches/memory.py, `graphs`).
+const BUILDING: usize = 1;
+/// The same if vectors are in files and do not count: a short document counts for 0.9 KB.
+const BUILDING_OF_FILES: usize = 3;
 /// Largest message budget without a setting: 64 messages of 16 MiB at a time.
 const MAX_MESSAGES: usize = 1 << 30;
 /// Smallest message budget in messages, so that work overlaps.
@@ -135,8 +136,7 @@ impl Shares {
             None => STORED,
             Some(limit) => {
                 let left = limit.saturating_sub(limit / SLACK_SHARE).saturating_sub(self.beside_stored(fixed));
-                let building = self.building();
-                left.max(MIN_STORED) / (building.0 + building.1) * building.1
+                left.max(MIN_STORED) / (1 + self.building())
             }
         };
         self.stored.unwrap_or_else(chosen)
@@ -146,13 +146,12 @@ impl Shares {
     /// before anything is stored. `None`: stored documents have no limit.
     pub fn most_resident(&self, fixed: usize) -> Option<usize> {
         let stored = self.stored(fixed);
-        let building = self.building();
-        let building = (stored / building.1).checked_mul(building.0).filter(|_| stored != usize::MAX)?;
+        let building = stored.checked_mul(self.building()).filter(|_| stored != usize::MAX)?;
         let counted = self.beside_stored(fixed).checked_add(stored)?.checked_add(building)?;
         counted.checked_add(counted / (SLACK_SHARE - 1))
     }
 
-    fn building(&self) -> (usize, usize) {
+    fn building(&self) -> usize {
         if self.in_files { BUILDING_OF_FILES } else { BUILDING }
     }
 
@@ -203,8 +202,8 @@ mod tests {
     #[test]
     fn some_documents_fit_even_beside_a_model_that_fills_the_memory() {
         let shares = Shares::of(Some(300 * MIB), GIVEN);
-        assert_eq!((shares.messages, shares.stored(290 * MIB)), (64 * MIB, MIN_STORED / 5 * 2));
-        assert_eq!(shares.without_files().stored(290 * MIB), MIN_STORED / 3 * 2);
+        assert_eq!((shares.messages, shares.stored(290 * MIB)), (64 * MIB, MIN_STORED / 4));
+        assert_eq!(shares.without_files().stored(290 * MIB), MIN_STORED / 2);
     }
 
     #[test]

@@ -327,10 +327,13 @@ async fn a_graph_finds_ties_by_their_ids_and_what_is_near() {
             assert_eq!(found, ["000", "002", "004"], "{effort:?}");
         }
     }
-    let query = [odd(201)];
-    let asked = Asked { vectors: &query, words: "" };
-    let hits = collection.search(&[asked], &Search::nearest(1, Effort::Graph { ef: None })).await.unwrap();
-    assert_eq!(hits[0][0].id.as_str(), "201");
+    // Of 200 documents, each is nearest to itself. A graph may miss a few.
+    let numbers: Vec<usize> = (1..400).step_by(2).collect();
+    let queries: Vec<[Embedding; 1]> = numbers.iter().map(|n| [odd(*n)]).collect();
+    let asked: Vec<Asked> = queries.iter().map(|vectors| Asked { vectors, words: "" }).collect();
+    let hits = collection.search(&asked, &Search::nearest(1, Effort::Graph { ef: None })).await.unwrap();
+    let found = hits.iter().zip(&numbers).filter(|(hits, n)| hits[0].id.as_str() == format!("{n:03}")).count();
+    assert!(found >= 190, "{found} of {}", numbers.len());
     store.delete("c").await.unwrap();
 }
 

@@ -159,6 +159,9 @@ async fn opensearch_shows_a_document_to_every_server_as_soon_as_it_is_acknowledg
 
 /// Documents of an upload while nodes restart.
 const UPLOADED: u64 = 20;
+/// A caller's pause between two calls, so that nodes have cores left for their restart. Callers without pauses would
+/// only wait for each other.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes the call number `call` about the document `n`, and demands the right answer.
 async fn read(client: &mut Client, call: u64, n: u64) -> Result<(), String> {
@@ -211,6 +214,7 @@ async fn opensearch_answers_every_call_while_its_nodes_restart_one_by_one() {
                 };
                 failures.extend(done.err());
                 calls += 1;
+                tokio::time::sleep(PAUSE).await;
             }
             (is_writer, calls, failures)
         });
