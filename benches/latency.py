@@ -1,6 +1,6 @@
 """Measures the time of single calls: a search by text beside the embedding of a text, and searches during an upload.
 
-    python3 -m venv target/latency && target/latency/bin/pip install -r tests/clients/requirements.txt numpy
+    python3 -m venv target/latency && target/latency/bin/pip install -r tests/clients/requirements.txt numpy psutil
     target/latency/bin/python benches/latency.py target/release/cognate VECTORS.npy [--model MODEL_DIR]
 
 VECTORS.npy has vectors of the model (`cognate embed -o VECTORS.npy TEXTS`); the last 1,000 are queries, and the others
@@ -19,6 +19,7 @@ import tempfile
 import time
 
 import numpy as np
+import psutil
 
 import serving
 from stubs import pb
@@ -69,12 +70,16 @@ def by_vector(row):
 
 
 def settle(server, queries):
-    """Searches for some seconds. In these the server checks searches of the new collection, and chooses its `ef`."""
+    """Searches for some seconds, so that the server learns the `ef` of the new collection, and waits until it rests:
+    it merges segments after the last document has a graph."""
     end = time.time() + SETTLED
     for row in itertools.cycle(queries):
         server.stub.TopK(by_vector(row))
         if time.time() > end:
-            return
+            break
+    process = psutil.Process(server.process.pid)
+    while process.cpu_percent(interval=2) > 5:
+        pass
 
 
 def beside_embedding(server, queries, some, calls):

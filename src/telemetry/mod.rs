@@ -27,9 +27,9 @@ pub use otlp::{CallTrace, Exporting, StartError, begin_call};
 pub use trace_context::TraceId;
 pub use transport_lines::report_suppressed_lines;
 
-/// Targets whose lines a setting of their own, or an operator's need, asks for. They are written at every level of the
-/// log, unless its filter names them.
-const ALWAYS: [&str; 2] = ["cognate::access", "cognate::audit"];
+/// Targets with a level of their own, unless the filter of the log names them. A setting or an operator's need asks for
+/// the lines of calls and of administrators. Those of hnsw_rs about each graph that it builds tell an operator nothing.
+const LEVELS: [(&str, &str); 3] = [("cognate::access", "info"), ("cognate::audit", "info"), ("hnsw_rs", "off")];
 
 /// The settings of the log and of traces.
 #[derive(Debug, Clone)]
@@ -90,10 +90,10 @@ where
     lines.with_filter(EnvFilter::new(with_targets(&options.filter)).and(transport_lines::TransportLines::new()))
 }
 
-/// The filter with those of [`ALWAYS`] that it does not name.
+/// The filter with those of [`LEVELS`] that it does not name.
 fn with_targets(filter: &str) -> String {
-    let unnamed = ALWAYS.iter().filter(|target| !filter.contains(*target));
-    unnamed.fold(filter.to_owned(), |filter, target| format!("{filter},{target}=info"))
+    let unnamed = LEVELS.iter().filter(|(target, _)| !filter.contains(target));
+    unnamed.fold(filter.to_owned(), |filter, (target, level)| format!("{filter},{target}={level}"))
 }
 
 #[cfg(test)]
@@ -101,9 +101,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_has_lines_of_calls_and_administrators_unless_it_names_them() {
-        assert_eq!(with_targets("warn"), "warn,cognate::access=info,cognate::audit=info");
-        assert_eq!(with_targets("info,cognate::audit=off"), "info,cognate::audit=off,cognate::access=info");
+    fn a_filter_has_levels_of_some_targets_unless_it_names_them() {
+        assert_eq!(with_targets("warn"), "warn,cognate::access=info,cognate::audit=info,hnsw_rs=off");
+        let named = "info,cognate::audit=off,hnsw_rs=debug";
+        assert_eq!(with_targets(named), format!("{named},cognate::access=info"));
         assert!(Options::check_filter(&with_targets("")).is_ok());
     }
 }
