@@ -24,11 +24,11 @@ const WORKING: usize = 48 * MIB;
 /// Divisor of the share that stays free: for connections, which take a sixteenth at most
 /// (`server::default_connections`), and for memory that is not counted: pages of files, fragmentation, threads.
 const SLACK_SHARE: usize = 8;
-/// The memory that a segment takes in addition while it is built: at most so many times the bytes of stored documents,
-/// if vectors count in memory. At 384 dimensions the graph that hnsw_rs builds and a second copy of the codes take
-/// 2.5 KB for each vector; a short document counts for 2.7 KB (benches/memory.py, `graphs`).
+/// Bytes that building a segment takes for each byte of stored documents, at most, if vectors count in memory. With 384
+/// dimensions, hnsw_rs and a second copy of the codes take 2.5 KB for a vector. A short document counts for 2.7 KB
+/// (benches/memory.py, `graphs`).
 const BUILDING: usize = 1;
-/// The same if vectors are in files and do not count: a short document counts for 0.9 KB.
+/// The same if vectors are in files and do not count. A short document counts for 0.9 KB then.
 const BUILDING_OF_FILES: usize = 3;
 /// Largest message budget without a setting: 64 messages of 16 MiB at a time.
 const MAX_MESSAGES: usize = 1 << 30;

@@ -331,7 +331,7 @@ async fn a_graph_finds_ties_by_their_ids_and_what_is_near() {
     }
     store.delete("c").await.unwrap();
 
-    // Without copies, which the engine's graph does not get past (docs/scale-out.md), each is nearest to itself.
+    // Without copies, which searches of the engine may not get past (docs/scale-out.md), each is nearest to itself.
     let collection = store.create("c".into(), MODEL, Settings::default()).await.unwrap();
     assert_eq!(collection.commit(odds.collect()).await, Ok(vec![]));
     let queries: Vec<[Embedding; 1]> = (0..200).map(|n| [odd(2 * n + 1)]).collect();
