@@ -27,7 +27,7 @@ import time
 import numpy as np
 
 K, QUERIES, ROUNDS, M, EF_CONSTRUCTION = 10, 1_000, 5, 16, 200
-EFS = (16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512)
+EFS = (16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1_024)
 LEAVES = (4, 8, 16, 24, 32, 48, 64, 96, 128)
 RECALLS = (0.95, 0.97, 0.98, 0.985, 0.99)
 # Queries that are compared with all rows at one time.

@@ -22,7 +22,7 @@ const GRAPH_BYTES: usize = 288;
 
 /// Bytes of a passage beside its vector, from the second on: its place in the lists of positions and of passages, which
 /// grow by doubling, and in the bitmaps.
-const PASSAGE_BYTES: usize = 96;
+const PASSAGE_BYTES: usize = 128;
 
 /// Most bytes that the words of a text take until a segment holds them: for each of its bytes, and for the document.
 /// Words of two short parts take 9.5 times as much, each term with its place and its posting.

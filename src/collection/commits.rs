@@ -57,7 +57,7 @@ impl Draft {
     fn brief<'d>(&'d self, here: &'d Documents, id: &DocId) -> Option<Brief<'d>> {
         match self.after.get(id) {
             Some(after) => after.brief(),
-            None => here.by_id.get(id).map(|entry| (&*entry.kept).into()),
+            None => here.entry(id).map(|entry| (&*entry.kept).into()),
         }
     }
 
@@ -72,7 +72,7 @@ impl Draft {
             Some(After::Patched(kept)) => After::Patched(Arc::new(Kept { metadata, text: kept.text.clone() })),
             Some(After::Removed) => return None,
             None => {
-                let text = here.by_id.get(id)?.kept.text.clone();
+                let text = here.entry(id)?.kept.text.clone();
                 After::Patched(Arc::new(Kept { metadata, text }))
             }
         })
@@ -153,7 +153,7 @@ impl Collection {
         };
         let n_passages = |id: &DocId, after: Option<&After>| match after {
             Some(After::Stored(document)) => document.vectors.count(),
-            _ => here.by_id.get(id).map_or(1, |entry| here.n_passages(entry)),
+            _ => here.entry(id).map_or(1, |entry| here.n_passages(entry)),
         };
         let before = |id| Some(usage(id, draft.brief(&here, id)?, n_passages(id, draft.after.get(id))));
         let freed: Usage = after.keys().filter_map(before).sum();
@@ -273,7 +273,7 @@ impl Collection {
         let patched = changed.iter().filter(|changed| matches!(changed.after, After::Patched(_)));
         let kept: Vec<(Arc<Kept>, u64)> = {
             let here = self.read();
-            let entries = patched.filter_map(|changed| here.by_id.get(&changed.id));
+            let entries = patched.filter_map(|changed| here.entry(&changed.id));
             entries.map(|entry| (Arc::clone(&entry.kept), entry.row)).collect()
         };
         let mut texts = Texts::of(self);
@@ -286,7 +286,7 @@ impl Collection {
         let mut changes = Vec::with_capacity(2 * changed.len());
         let mut texts = texts.into_iter();
         for Changed { row, id, after } in changed {
-            let old = here.by_id.get(id);
+            let old = here.entry(id);
             if let After::Patched(kept) = after {
                 let patched = old.zip(texts.next()).map(|(old, text)| {
                     let content = Content { text, metadata: kept.metadata.clone() };

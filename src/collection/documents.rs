@@ -5,14 +5,17 @@
 //! documents are counted.
 //!
 //! Invariant: the three agree. Each document in the map by id has its positions in the list and in the columns, and
-//! nothing else is there. Each change of a position is noted for filters that were evaluated before it. Vectors,
-//! budgets and locks are left to `Collection`.
+//! nothing else is there. All positions of a document have the same entry, so that a search names a hit by one look
+//! at the list. Each change of a position is noted for filters that were evaluated before it. Vectors, budgets and
+//! locks are left to `Collection`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use roaring::RoaringBitmap;
+use serde_json::{Map, Value};
 
 use super::budget::Usage;
 use super::changes::Changes;
@@ -30,9 +33,10 @@ use crate::index::Slot;
 /// All documents of a collection, behind one lock.
 #[derive(Default)]
 pub(super) struct Documents {
-    pub by_id: BTreeMap<DocId, Entry>,
-    /// The document at each position of the index.
-    by_position: Vec<Option<(Slot, DocId)>>,
+    /// The first position of each document.
+    by_id: BTreeMap<DocId, u32>,
+    /// What is at each position of the index.
+    by_position: Vec<Option<Place>>,
     /// The passages of the documents that have several, by the position of the first.
     passages: HashMap<u32, Arc<[LocatedPassage]>>,
     /// The positions of all passages but the first of each document.
@@ -50,7 +54,15 @@ pub(super) struct Documents {
     pub deleted: bool,
 }
 
+/// A passage at a position of the index, and its document.
+struct Place {
+    slot: Slot,
+    id: DocId,
+    entry: Entry,
+}
+
 /// A document.
+#[derive(Clone)]
 pub(super) struct Entry {
     /// The slot of its vector; of its first passage, if there are several.
     pub slot: Slot,
@@ -72,6 +84,27 @@ impl Documents {
     /// The state after the collection was deleted: no documents, and commits are refused.
     pub fn of_deleted() -> Self {
         Self { deleted: true, ..Self::default() }
+    }
+
+    /// Number of documents.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The document with this id.
+    pub fn get(&self, id: &DocId) -> Option<(&DocId, &Entry)> {
+        self.at_position(*self.by_id.get(id)?)
+    }
+
+    /// The entry of the document with this id.
+    pub fn entry(&self, id: &DocId) -> Option<&Entry> {
+        self.get(id).map(|(_, entry)| entry)
+    }
+
+    /// All documents in id order, starting after the id `after`.
+    pub fn after(&self, after: Option<&DocId>) -> impl Iterator<Item = (&DocId, &Entry)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((from, Bound::Unbounded)).filter_map(|(_, first)| self.at_position(*first))
     }
 
     /// Positions of the documents that match.
@@ -131,7 +164,7 @@ impl Documents {
     /// Ids of the documents at some positions, each once: all positions of a document must be there, or none.
     pub fn ids(&self, positions: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
         let first = positions.iter().filter(|position| !self.further.contains(*position));
-        first.filter_map(|position| self.by_position.get(position as usize)?.as_ref()).map(|(_, id)| id)
+        first.filter_map(|position| self.at_position(position)).map(|(id, _)| id)
     }
 
     /// Number of the documents at some positions.
@@ -170,21 +203,23 @@ impl Documents {
     }
 
     /// The document of a slot; `None`: the slot was removed.
-    pub fn at(&self, slot: Slot) -> Option<&DocId> {
-        let (owner, id) = self.by_position.get(slot.index() as usize)?.as_ref()?;
-        (*owner == slot).then_some(id)
+    pub fn at(&self, slot: Slot) -> Option<(&DocId, &Entry)> {
+        let place = self.place(slot.index())?;
+        (place.slot == slot).then_some((&place.id, &place.entry))
     }
 
-    /// The document at a position, with its entry; `None`: the position is free.
+    /// The document at a position; `None`: the position is free.
     pub fn at_position(&self, position: u32) -> Option<(&DocId, &Entry)> {
-        let (_, id) = self.by_position.get(position as usize)?.as_ref()?;
-        Some((id, self.by_id.get(id)?))
+        self.place(position).map(|place| (&place.id, &place.entry))
     }
 
     /// The first slot of the document at a position; `None`: the position is free.
     pub fn first_slot(&self, position: u32) -> Option<Slot> {
-        let (slot, id) = self.by_position.get(position as usize)?.as_ref()?;
-        if self.further.contains(position) { Some(self.by_id.get(id)?.slot) } else { Some(*slot) }
+        self.place(position).map(|place| place.entry.slot)
+    }
+
+    fn place(&self, position: u32) -> Option<&Place> {
+        self.by_position.get(position as usize)?.as_ref()
     }
 
     /// Bytes that the columns take.
@@ -200,16 +235,16 @@ impl Documents {
         for slot in std::iter::once(entry.slot).chain(further.clone()) {
             let at = slot.index() as usize;
             if self.by_position.len() <= at {
-                self.by_position.resize(at + 1, None);
+                self.by_position.resize_with(at + 1, || None);
             }
-            self.by_position[at] = Some((slot, id.clone()));
+            self.by_position[at] = Some(Place { slot, id: id.clone(), entry: entry.clone() });
             self.columns.insert(slot.index(), fields.as_ref());
             self.changes.note(slot.index());
         }
         self.further.extend(further.map(Slot::index));
         let first = entry.slot.index();
-        if let Some(old) = self.by_id.insert(id, entry) {
-            self.vacate(&old, gone);
+        if let Some(old) = self.by_id.insert(id, first) {
+            self.vacate(old, gone);
         }
         if !passages.is_empty() {
             self.passages.insert(first, passages.into());
@@ -218,18 +253,19 @@ impl Documents {
 
     /// Removes a document. Adds its slots to `gone`.
     pub fn remove(&mut self, id: &DocId, gone: &mut Vec<Slot>) {
-        if let Some(old) = self.by_id.remove(id) {
-            self.vacate(&old, gone);
+        if let Some(first) = self.by_id.remove(id) {
+            self.vacate(first, gone);
         }
     }
 
     /// Gives a document other metadata. It keeps its slots and its rows.
     pub fn patch(&mut self, id: &DocId, kept: Arc<Kept>) {
-        let Some(entry) = self.by_id.get_mut(id) else { return };
-        let before = std::mem::replace(&mut entry.kept, kept);
-        let (before, after, first) = (before.fields(), entry.kept.fields(), entry.slot.index());
+        let Some(&first) = self.by_id.get(id) else { return };
+        let (before, after) = (self.fields(first), kept.fields());
         let further = self.passages.get(&first).into_iter().flat_map(|passages| passages.iter().skip(1));
         for position in std::iter::once(first).chain(further.map(|passage| passage.slot.index())) {
+            let place = self.by_position[position as usize].as_mut();
+            place.expect("a document is at all its positions").entry.kept = Arc::clone(&kept);
             self.columns.remove(position, before.as_ref());
             self.columns.insert(position, after.as_ref());
             self.changes.note(position);
@@ -237,18 +273,22 @@ impl Documents {
     }
 
     /// Frees the positions of a version that is no longer in the map by id.
-    fn vacate(&mut self, entry: &Entry, gone: &mut Vec<Slot>) {
-        let passages = self.passages.remove(&entry.slot.index());
-        let further = passages.iter().flat_map(|passages| passages.iter().skip(1)).map(|passage| passage.slot);
-        let fields = entry.kept.fields();
-        for slot in std::iter::once(entry.slot).chain(further) {
-            self.by_position[slot.index() as usize] = None;
-            self.further.remove(slot.index());
-            self.given.remove(slot.index());
-            self.columns.remove(slot.index(), fields.as_ref());
-            self.changes.note(slot.index());
-            gone.push(slot);
+    fn vacate(&mut self, first: u32, gone: &mut Vec<Slot>) {
+        let fields = self.fields(first);
+        let passages = self.passages.remove(&first);
+        let further = passages.iter().flat_map(|passages| passages.iter().skip(1)).map(|passage| passage.slot.index());
+        for position in std::iter::once(first).chain(further) {
+            gone.extend(self.by_position[position as usize].take().map(|place| place.slot));
+            self.further.remove(position);
+            self.given.remove(position);
+            self.columns.remove(position, fields.as_ref());
+            self.changes.note(position);
         }
+    }
+
+    /// The fields of the document at a position, parsed anew.
+    fn fields(&self, position: u32) -> Option<Map<String, Value>> {
+        self.at_position(position)?.1.kept.fields()
     }
 }
 
@@ -258,9 +298,8 @@ impl Corpus for Documents {
     }
 
     fn holds(&self, position: u32, filter: &Filter) -> bool {
-        let document = self.by_position.get(position as usize).and_then(Option::as_ref);
-        let entry = document.and_then(|(_, id)| self.by_id.get(id));
-        entry.is_some_and(|entry| filter.matches(&entry.kept.fields().unwrap_or_default()))
+        let document = self.at_position(position);
+        document.is_some_and(|(_, entry)| filter.matches(&entry.kept.fields().unwrap_or_default()))
     }
 }
 
@@ -295,7 +334,7 @@ mod tests {
     #[test]
     fn passages_cost_a_document_of_one_vector_no_memory() {
         assert_eq!(size_of::<Entry>(), 24);
-        assert_eq!(size_of::<Option<(Slot, DocId)>>(), 24);
+        assert_eq!(size_of::<Option<Place>>(), 48);
         assert_eq!(size_of::<Kept>(), 32);
     }
 }

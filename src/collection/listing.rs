@@ -4,7 +4,6 @@
 //! copied; texts that are on disk are read. `exports` counts the memory that an export keeps alive beyond the
 //! collection.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -87,7 +86,7 @@ impl Collection {
         self.with_texts(|texts| {
             let located = {
                 let here = self.read();
-                here.by_id.get(id).map(|entry| self.locate(&here, (id, entry)))
+                here.get(id).map(|one| self.locate(&here, one))
             };
             Ok(located.map(|located| located.with_text(texts)).transpose()?)
         })
@@ -96,8 +95,7 @@ impl Collection {
     /// The vectors of a document. Waits for no disk.
     pub fn vectors(&self, id: &DocId) -> Option<StoredVectors> {
         let here = self.read();
-        let entry = here.by_id.get(id)?;
-        Some(self.locate(&here, (id, entry)).vectors)
+        Some(self.locate(&here, here.get(id)?).vectors)
     }
 
     /// The vectors of the first `limit` documents, in id order, starting after the id `after`. Waits for no disk.
@@ -109,7 +107,7 @@ impl Collection {
     /// Documents as they are now, without their texts; `None`: no document has this id.
     pub(super) fn locate_each<'i>(&self, ids: impl Iterator<Item = &'i DocId>) -> Vec<Option<Located>> {
         let here = self.read();
-        ids.map(|id| Some(self.locate(&here, here.by_id.get_key_value(id)?))).collect()
+        ids.map(|id| Some(self.locate(&here, here.get(id)?))).collect()
     }
 
     fn locate(&self, here: &Documents, (id, entry): (&DocId, &Entry)) -> Located {
@@ -160,18 +158,17 @@ impl Collection {
         if let Some(matching) = &mut matching {
             matching.catch_up(&here, stop)?;
         }
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let located = |one| self.locate(&here, one);
-        let all = here.by_id.range((from, Bound::Unbounded));
+        let all = here.after(after);
         Ok(match matching {
             None => all.take(limit).map(located).collect(),
             Some(matching) => {
                 let among = matching.positions();
-                if here.count(among) * SELECTIVE < here.by_id.len() {
+                if here.count(among) * SELECTIVE < here.len() {
                     let mut ids: Vec<&DocId> =
                         here.ids(among).filter(|id| after.is_none_or(|after| *id > after)).collect();
                     ids.sort_unstable();
-                    let entries = ids.into_iter().take(limit).filter_map(|id| here.by_id.get_key_value(id));
+                    let entries = ids.into_iter().take(limit).filter_map(|id| here.get(id));
                     return Ok(entries.map(located).collect());
                 }
                 all.filter(|(_, entry)| among.contains(entry.slot.index())).take(limit).map(located).collect()
@@ -181,10 +178,10 @@ impl Collection {
 
     /// All documents, or those at some positions, in id order, without their texts.
     pub(super) fn locate_all(&self, here: &Documents, among: Option<&RoaringBitmap>) -> Vec<Located> {
-        let size = among.map_or(here.by_id.len(), |among| here.count(among));
+        let size = among.map_or(here.len(), |among| here.count(among));
         let mut located = Vec::with_capacity(size);
         let is_wanted = |entry: &Entry| among.is_none_or(|among| among.contains(entry.slot.index()));
-        let matching = here.by_id.iter().filter(|(_, entry)| is_wanted(entry));
+        let matching = here.after(None).filter(|(_, entry)| is_wanted(entry));
         located.extend(matching.map(|one| self.locate(here, one)));
         located
     }

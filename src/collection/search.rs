@@ -258,16 +258,15 @@ impl Ranking<'_> {
             near.hits.iter().copied().partition(|hit| hit.score > last);
         let wanted = equal.len();
         let equal = equal.iter().map(|hit| hit.slot).chain(near.tied.iter().copied());
-        let mut equal = equal.map(|slot| Some((here.at(slot)?, slot))).collect::<Option<Vec<(&DocId, Slot)>>>()?;
+        let mut equal = equal.map(|slot| Some((here.at(slot)?.0, slot))).collect::<Option<Vec<(&DocId, Slot)>>>()?;
         if equal.len() > wanted {
             equal.select_nth_unstable(wanted - 1);
             equal.truncate(wanted);
         }
-        let better = better.iter().map(|hit| Some((here.at(hit.slot)?, hit.slot, hit.score)));
-        let named = better.chain(equal.into_iter().map(|(id, slot)| Some((id, slot, last))));
-        let hit = |named: Option<(&DocId, Slot, f32)>| {
-            let (id, slot, score) = named?;
-            let mut located = self.located(here, id, here.by_id.get(id)?, slot);
+        let better = better.iter().map(|hit| (hit.slot, hit.score));
+        let named = better.chain(equal.into_iter().map(|(_, slot)| (slot, last)));
+        let hit = |(slot, score)| {
+            let mut located = self.located(here, here.at(slot)?, slot);
             located.hit.score = score;
             Some(located)
         };
@@ -277,7 +276,7 @@ impl Ranking<'_> {
     }
 
     /// A hit without a score.
-    fn located(self, here: &Documents, id: &DocId, entry: &Entry, slot: Slot) -> LocatedHit {
+    fn located(self, here: &Documents, (id, entry): (&DocId, &Entry), slot: Slot) -> LocatedHit {
         let (text, kept, passages) = (Arc::default(), Arc::clone(&entry.kept), here.passages(entry.slot).cloned());
         let (vector, scores) = (self.collection.row(slot), Scores::default());
         let hit = Hit { id: id.clone(), text, kept, score: 0.0, scores, vector, passage: None, others: Vec::new() };

@@ -244,7 +244,7 @@ impl Collection {
         let (mut gone, mut gone_rows, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         for Changed { row, id, after } in changed {
             if !matches!(after, After::Patched(_)) {
-                gone_rows.extend(here.by_id.get(&id).map(|entry| entry.row));
+                gone_rows.extend(here.entry(&id).map(|entry| entry.row));
             }
             let document = match after {
                 After::Stored(document) => document,
@@ -293,7 +293,7 @@ impl Collection {
         self.index.discard();
         self.index.clear();
         self.lexical.iter().for_each(LexicalIndex::discard);
-        gone.by_id.len()
+        gone.len()
     }
 
     /// Tells the indexes that all stored documents are loaded.

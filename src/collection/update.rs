@@ -41,7 +41,7 @@ impl Collection {
         let here = self.read();
         let mut bytes = 0;
         let before_last = ids.iter().take(COMMIT_DOCUMENTS - 1).take_while(|id| {
-            let kept = here.by_id.get(id).map(|entry| &entry.kept);
+            let kept = here.entry(id).map(|entry| &entry.kept);
             bytes += kept.map_or(0, |kept| Kept::bytes_with(Some(kept.text_bytes() as usize), kept.metadata.as_ref()));
             bytes < COMMIT_BYTES
         });

@@ -1,5 +1,7 @@
 //! The place where a call does a piece of work: its own thread for small work, a pool for other.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::deadline::WhenFull;
 use super::pool::Pool;
 use super::pools::SHORT;
@@ -18,7 +20,10 @@ impl Place<'_> {
     /// Does the work there. Work in a pool that has not begun when the future is dropped is not started.
     pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
         match self {
-            Self::Here => Ok(work()),
+            Self::Here => catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+                tracing::error!("a computation panicked");
+                Refused::Panicked
+            }),
             Self::In(pool, when_full) => pool.run(when_full, SHORT, |_| work()).await,
         }
     }

@@ -1,7 +1,8 @@
 //! Building of a segment, in steps of a few milliseconds. The beginning and the changes of stage take longer.
 //!
 //! ```text
-//! codes, duplicates ─► links one by one (hnsw_rs) ─► layout ─► repair, layout (twice) ─► parts of a segment
+//! codes, duplicates ─► links of a sample, one by one (hnsw_rs) ─► layout
+//!                   ─► links of all (repair), layout; three times ─► parts of a segment
 //! ```
 //! These steps are not divided: the codes and the sketches of all vectors; a layout; the links to unreachable nodes,
 //! and the check of them. For 100,000 vectors that is about a tenth of a second.
@@ -19,11 +20,14 @@ use super::options::Options;
 use super::parts::{Member, SegmentParts};
 use super::segment::Segment;
 
+/// One in this many points is in the coarse graph, which one thread builds. With all of them a graph of 100,000 vectors
+/// takes twice as long on two threads, and is no better.
+const ONE_OF: usize = 8;
 /// efConstruction of the coarse graph. All its links are chosen again, so it only has to lead near; 8 are too few.
 const COARSE_EF: usize = 16;
-/// Candidates of a first choice of links, which improves the walks of the second. One choice costs more at equal
-/// recall.
-const FIRST_EF: usize = 32;
+/// Candidates of the first choices of links, each of which improves the walks of the next. The first one finds points of
+/// the coarse graph alone.
+const FIRST_EFS: [usize; 2] = [32, 96];
 /// Entry points, from the highest layers: enough that one lies near any query.
 const ENTRIES: usize = 256;
 /// Vectors linked in one step.
@@ -72,7 +76,7 @@ impl Building {
         });
         let (codes, by_point) = distinct.into_parts();
         let codes = Arc::new(codes);
-        let builder = Builder::new(Arc::clone(&codes), COARSE_EF);
+        let builder = Builder::new(Arc::clone(&codes), ONE_OF, COARSE_EF);
         Building { members, options: options.clone(), by_point, stage: Stage::Linking { codes, builder } }
     }
 
@@ -93,7 +97,8 @@ impl Building {
                 let points = breadth_first(&coarse.links, &coarse.tops);
                 let graph = Graph::new(&codes, &coarse.links, &points, coarse.tops.len());
                 let last = self.options.ef_construction;
-                self.repairing(graph, points, vec![last, FIRST_EF.min(last)])
+                let [first, second] = FIRST_EFS.map(|ef| ef.min(last));
+                self.repairing(graph, points, vec![last, second, first])
             }
             Stage::Repairing { graph, points, repair, then } => {
                 let (links, added) = repair.finish(&graph);

@@ -1,7 +1,7 @@
 //! An HNSW-like graph of vectors: building it and searching it.
 //!
 //! ```text
-//! vectors ─► codes, duplicates ─► build (hnsw_rs) ─► repair, connect ─► layout ─► searchable ─► walks
+//! vectors ─► codes, duplicates ─► build (hnsw_rs) ─► repair, connect, layout ─► searchable ─► walks
 //! ```
 //!
 //! | file | |
@@ -13,10 +13,10 @@
 //! | `sketches` | vectors as two bits for each component, which guide a walk |
 //! | `guide` | the scores of a walk: by codes or by sketches |
 //! | `duplicates` | vectors with equal codes share a node |
-//! | `build` | the coarse graph; the only file that uses `hnsw_rs` |
+//! | `build` | the coarse graph of a sample; the only file that uses `hnsw_rs` |
 //! | `links` | lists of links in a flat array |
 //! | `select` | the choice of links among candidates |
-//! | `repair` | better links, chosen by walks through the coarse graph |
+//! | `repair` | links for all, chosen by walks through the graph as it is |
 //! | `connect` | links to unreachable nodes |
 //! | `layout` | the order of nodes in memory |
 //! | `beam` | the best candidates of a walk |

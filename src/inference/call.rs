@@ -21,7 +21,11 @@ use super::token_budget::Overloaded;
 use super::tokenizer::{First, Token, Tokenizer, TokenizerError, Tokens};
 use super::traced::Waits;
 use crate::compute::stop::Stop;
-use crate::compute::{Deadline, Refused, Terms, WhenFull};
+use crate::compute::{Deadline, Place, Refused, Terms, WhenFull};
+
+/// The number of texts of a call, and their bytes, up to which they are tokenised at once, on the thread of the call:
+/// at most a tenth of a millisecond, which is less than it takes to wake another thread and this one again.
+const AT_ONCE: (usize, usize) = (4, 256);
 
 /// The bytes of a call up to which its texts are tokenised in the pool for texts: about 10 ms.
 const SHORT_BYTES: usize = 32 * 1024;
@@ -220,8 +224,9 @@ impl Shared {
         let read = self.bytes_to_read(&texts, before);
         let lane = self.lane_of(self.token_budget.pace().estimate_tokens(read), class);
         self.token_budget.precheck(read, self.position(lane, class), when_full)?;
-        let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
-        let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
+        let waits = when_full == WhenFull::Wait;
+        let at_once = count <= AT_ONCE.0 && bytes <= AT_ONCE.1 && !waits;
+        let pool = if bytes <= SHORT_BYTES && !waits { &self.pools.texts } else { &self.pools.bulk };
         let cost = TOKENISING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
         let (tokenizer, beginning) =
             (Arc::clone(&self.tokenizer), Beginning::of(before, self.tokenizer.leaves_prompts_out()));
@@ -233,7 +238,14 @@ impl Shared {
             Ok(tokens?)
         };
         let span = tracing::info_span!("tokenise", texts = count, bytes);
-        let tokenised = pool.run_each(when_full, cost, texts, tokenise).instrument(span).await;
+        let tokenised = async move {
+            if at_once {
+                let work = move || texts.into_iter().map(|text| tokenise(text, &Stop::never())).collect();
+                return Place::Here.run(work).await;
+            }
+            pool.run_each(when_full, cost, texts, tokenise).await
+        };
+        let tokenised = tokenised.instrument(span).await;
         let tokenised: Vec<Result<Tokens, TextError>> = match tokenised {
             Err(Refused::Panicked) => (0..count).map(|_| Err(ModelFailed.into())).collect(),
             tokenised => tokenised?,

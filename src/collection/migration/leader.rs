@@ -1,6 +1,5 @@
 //! The operations of a collection that migrations need: its part in one, and its documents without vectors.
 
-use std::ops::Bound;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::super::commit_queue::Operation;
@@ -36,7 +35,7 @@ impl Collection {
 
     /// True if a document has a text.
     pub fn has_text(&self, id: &DocId) -> bool {
-        self.read().by_id.get(id).is_some_and(|entry| entry.kept.text_bytes() > 0)
+        self.read().entry(id).is_some_and(|entry| entry.kept.text_bytes() > 0)
     }
 
     /// Number of the documents for which `is` is true, and the first ids.
@@ -44,10 +43,9 @@ impl Collection {
         let (mut count, mut first, mut after) = (0, Vec::new(), None::<DocId>);
         loop {
             let here = self.read();
-            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut seen = 0;
             let mut last = None;
-            for (id, entry) in here.by_id.range((from, Bound::Unbounded)).take(PAGE) {
+            for (id, entry) in here.after(after.as_ref()).take(PAGE) {
                 (seen, last) = (seen + 1, Some(id));
                 if is(&here, entry) {
                     count += 1;
@@ -65,8 +63,7 @@ impl Collection {
 
     /// The first ids, starting after the id `after`.
     pub(super) fn ids_after(&self, after: Option<&DocId>, limit: usize) -> Vec<DocId> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.read().by_id.range((from, Bound::Unbounded)).take(limit).map(|(id, _)| id.clone()).collect()
+        self.read().after(after).take(limit).map(|(id, _)| id.clone()).collect()
     }
 
     /// True if the operation may change the collection: a follower is changed by its migration alone.

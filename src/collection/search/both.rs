@@ -126,7 +126,7 @@ impl Ranking<'_> {
             }
             let named = contenders.iter().map(|candidate| {
                 let (id, entry) = here.at_position(candidate.slot.index())?;
-                Some((self.located(here, id, entry, candidate.slot), entry.row))
+                Some((self.located(here, (id, entry), candidate.slot), entry.row))
             });
             named.collect::<Option<(Vec<LocatedHit>, Vec<u64>)>>()
         })?;
@@ -168,9 +168,9 @@ impl Candidates {
     fn found(here: &Documents, near: &[Neighbour], by_words: &[Scored], seen: usize) -> Option<Vec<Candidate>> {
         let mut candidates = Self::default();
         for neighbour in near {
-            here.at(neighbour.slot)?;
+            let (_, entry) = here.at(neighbour.slot)?;
             let rank = seen + candidates.all.len() + 1;
-            let parts = candidates.of(here, here.first_slot(neighbour.slot.index())?);
+            let parts = candidates.of(here, entry.slot);
             if parts.vector_rank.is_none() {
                 (parts.vector, parts.vector_rank) = (neighbour.score, Some(rank));
             }

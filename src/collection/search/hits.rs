@@ -51,8 +51,7 @@ pub(super) struct LocatedHit {
 impl LocatedHit {
     /// True if the document was neither removed nor updated since it was named.
     pub(super) fn is_unchanged(&self, here: &Documents) -> bool {
-        let entry = here.at(self.slot).and_then(|id| here.by_id.get(id));
-        entry.is_some_and(|entry| Arc::ptr_eq(&entry.kept, &self.hit.kept))
+        here.at(self.slot).is_some_and(|(_, entry)| Arc::ptr_eq(&entry.kept, &self.hit.kept))
     }
 }
 

@@ -42,7 +42,7 @@ impl Ranking<'_> {
     /// The hit of a document that was found by its words. `None` if it was removed meanwhile.
     fn of_words(self, here: &Documents, scored: &Scored) -> Option<LocatedHit> {
         let (id, entry) = here.at_position(scored.position).filter(|(_, entry)| entry.row == scored.key)?;
-        let mut hit = self.located(here, id, entry, entry.slot);
+        let mut hit = self.located(here, (id, entry), entry.slot);
         hit.hit.score = scored.scores.bm25;
         hit.hit.scores = Scores { vector: None, lexical: Some(scored.scores.bm25) };
         Some(hit)

@@ -1,20 +1,24 @@
 //! Links to unreachable nodes, so that every node can be reached.
 //!
-//! Invariant: after [`connect`] a path of links leads from node 0 to every node. A link on the path to a node (in the
-//! tree that the audit built) is never removed, so the work ends.
+//! Invariant: after [`connect`] a path of links leads from the root to every one of the nodes. A link on the path to a
+//! node (in the tree that the audit built) is never removed, so the work ends.
 
 use super::codes::Codes;
 use super::links::{DEGREE, Links, NONE};
 
-/// Adds links until every node can be reached from node 0; returns how many.
+/// Adds links until every one of `nodes` can be reached from `root`; returns how many.
 ///
-/// The nearest reached node with a free place gets the link, or replaces a link that no path needs.
-pub fn connect(codes: &Codes, links: &mut Links) -> usize {
-    let mut tree = Tree::of(links);
+/// The first node with a place gets the link: of those that the unreachable node links to, which are near it, and then
+/// of all reached nodes, nearest first. A place is free, or has a link that no path needs.
+pub fn connect(codes: &Codes, links: &mut Links, root: u32, nodes: impl Iterator<Item = u32>) -> usize {
+    let mut tree = Tree::of(links, root);
     let mut added = 0;
-    for node in 0..links.len() as u32 {
+    for node in nodes {
         if tree.parent[node as usize] == NONE {
-            let from = link_to(codes, links, &tree, node);
+            let near = links.of(node).to_vec().into_iter().filter(|&other| tree.parent[other as usize] != NONE);
+            let from = link_from(links, &tree, near, node);
+            let from = from.or_else(|| link_from(links, &tree, reached(codes, &tree, node).into_iter(), node));
+            let from = from.unwrap_or_else(|| unreachable!("n nodes have n - 1 tree links and places for 32 n"));
             tree.reach(node, from, links);
             added += 1;
         }
@@ -24,10 +28,10 @@ pub fn connect(codes: &Codes, links: &mut Links) -> usize {
 
 /// The number of nodes that cannot be reached from node 0. After [`connect`] it must be 0: the builder checks this.
 pub fn unreachable(links: &Links) -> usize {
-    Tree::of(links).parent.iter().filter(|&&parent| parent == NONE).count()
+    if links.is_empty() { 0 } else { Tree::of(links, 0).parent.iter().filter(|&&parent| parent == NONE).count() }
 }
 
-/// A tree of paths from node 0.
+/// A tree of paths from the root.
 struct Tree {
     /// The node before each node on the path to it; `NONE`: it is not reached.
     parent: Vec<u32>,
@@ -35,12 +39,10 @@ struct Tree {
 }
 
 impl Tree {
-    /// The tree of all nodes that node 0 reaches, if the graph has a node.
-    fn of(links: &Links) -> Tree {
+    /// The tree of all nodes that the root reaches.
+    fn of(links: &Links, root: u32) -> Tree {
         let mut tree = Tree { parent: vec![NONE; links.len()], open: Vec::new() };
-        if !links.is_empty() {
-            tree.reach(0, 0, links);
-        }
+        tree.reach(root, root, links);
         tree
     }
 
@@ -59,23 +61,29 @@ impl Tree {
     }
 }
 
-/// Links a reached node to `node` and returns it.
-fn link_to(codes: &Codes, links: &mut Links, tree: &Tree, node: u32) -> u32 {
-    let reached: Vec<u32> = (0..links.len() as u32).filter(|&other| tree.parent[other as usize] != NONE).collect();
+/// All reached nodes, those nearest to `node` first.
+fn reached(codes: &Codes, tree: &Tree, node: u32) -> Vec<u32> {
+    let nodes = 0..tree.parent.len() as u32;
+    let reached: Vec<u32> = nodes.filter(|&other| tree.parent[other as usize] != NONE).collect();
     let mut scores = vec![0.0; reached.len()];
     codes.score(codes.query(node), &reached, &mut scores);
     let mut order: Vec<usize> = (0..reached.len()).collect();
     order.sort_unstable_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-    for from in order.into_iter().map(|i| reached[i]) {
+    order.into_iter().map(|i| reached[i]).collect()
+}
+
+/// Links the first of these reached nodes that has a place to `node`, and returns it.
+fn link_from(links: &mut Links, tree: &Tree, mut reached: impl Iterator<Item = u32>, node: u32) -> Option<u32> {
+    reached.find(|&from| {
         if links.push(from, node) {
-            return from;
+            return true;
         }
         // The last link is the farthest.
         let spare = |place: &usize| tree.parent[links.places(from)[*place] as usize] != from;
-        if let Some(place) = (0..DEGREE).rev().find(spare) {
+        let place = (0..DEGREE).rev().find(spare);
+        if let Some(place) = place {
             links.replace(from, place, node);
-            return from;
         }
-    }
-    unreachable!("n nodes have n - 1 tree links and places for 32 n")
+        place.is_some()
+    })
 }

@@ -1,16 +1,18 @@
-//! Repair of a coarse graph: new links for each node, chosen from the nodes that a walk finds near it.
+//! Repair of a graph: new links for each node, chosen from the nodes that a walk finds near it. A node that nothing
+//! links to yet gets its first links so, and the next repair finds it.
 //!
 //! ```text
-//! 1. each node alone: walk of `ef` through the coarse graph ∪ its coarse links ──► choose
-//! 2. each node alone: chosen links ∪ links to it                               ──► all, or choose if too many
+//! 1. each node alone: walk of `ef` through the graph ∪ its links ──► choose
+//! 2. each node alone: chosen links ∪ links to it                 ──► all, or choose if too many
 //! 3. each node that cannot be reached from the first node gets a link (`connect`)
 //! ```
 //! An incremental builder can only choose among earlier nodes, and `hnsw_rs` prunes reverse links by distance alone.
-//! Invariant: the result depends on the coarse graph only, and not on the number of threads.
+//! Invariant: the result depends on the graph only, and not on the number of threads.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use super::connect::connect;
 use super::links::{DEGREE, Links};
 use super::searchable::{Graph, Scratch};
 use super::select::Select;
@@ -69,11 +71,12 @@ impl Repair {
         true
     }
 
-    /// The links after all steps, in the numbering of the coarse graph, and the number of links that were added to
+    /// The links after all steps, in the numbering of the graph, and the number of links that were added to
     /// reach every node.
     pub fn finish(self, graph: &Graph) -> (Links, usize) {
         let (_, mut links) = self.joined.unwrap_or_else(|| unreachable!("a step says whether there is one more"));
-        let added = super::connect::connect(graph.codes(), &mut links);
+        let nodes = 0..links.len() as u32;
+        let added = if nodes.is_empty() { 0 } else { connect(graph.codes(), &mut links, 0, nodes) };
         (links, added)
     }
 }

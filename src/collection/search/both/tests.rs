@@ -78,7 +78,7 @@ fn plain(collection: &Collection, query: &[f32], words: &str, fusion: Fusion, se
     let mut parts: BTreeMap<&DocId, Parts> = BTreeMap::new();
     for neighbour in &near {
         let rank = parts.len() + 1;
-        parts.entry(here.at(neighbour.slot).unwrap()).or_default().vector_rank.get_or_insert(rank);
+        parts.entry(here.at(neighbour.slot).unwrap().0).or_default().vector_rank.get_or_insert(rank);
     }
     for (at, scored) in by_words.iter().enumerate() {
         parts.entry(here.at_position(scored.position).unwrap().0).or_default().lexical_rank = Some(at + 1);
@@ -87,7 +87,7 @@ fn plain(collection: &Collection, query: &[f32], words: &str, fusion: Fusion, se
     let frame = Frame { total_idf: question.total_idf(), floor };
     let mut all: Vec<(&DocId, f32, Parts)> = Vec::new();
     for (id, mut parts) in parts {
-        let entry = &here.by_id[id];
+        let entry = here.entry(id).unwrap();
         let slots = match here.passages(entry.slot) {
             Some(passages) => passages.iter().map(|passage| passage.slot).collect(),
             None => vec![entry.slot],
