@@ -28,3 +28,17 @@ impl Place<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_on_the_thread_of_a_call_is_an_error_as_in_a_pool() {
+        fn broken() -> u32 {
+            panic!("a test of panics")
+        }
+        assert!(matches!(Place::Here.run(broken).await, Err(Refused::Panicked)));
+        assert!(matches!(Place::Here.run(|| 7).await, Ok(7)));
+    }
+}

@@ -25,8 +25,8 @@ const WORKING: usize = 48 * MIB;
 /// (`server::default_connections`), and for memory that is not counted: pages of files, fragmentation, threads.
 const SLACK_SHARE: usize = 8;
 /// Bytes that building a segment takes for each byte of stored documents, at most, if vectors count in memory. With 384
-/// dimensions, rows that no file holds yet, graphs and a second copy of the codes take up to 2.5 KB for a vector. A short
-/// document counts for 2.7 KB (benches/memory.py, `graphs`).
+/// dimensions, rows that no file holds yet, graphs and a second copy of the codes take up to 2.5 KB for a vector. A
+/// short document counts for 2.7 KB (benches/memory.py, `graphs`).
 const BUILDING: usize = 1;
 /// The same if vectors are in files and do not count. A short document counts for 0.9 KB then.
 const BUILDING_OF_FILES: usize = 3;

@@ -25,8 +25,8 @@ use super::segment::Segment;
 const ONE_OF: usize = 8;
 /// efConstruction of the coarse graph. All its links are chosen again, so it only has to lead near; 8 are too few.
 const COARSE_EF: usize = 16;
-/// Candidates of the first choices of links, each of which improves the walks of the next. The first one finds points of
-/// the coarse graph alone.
+/// Candidates of the first choices of links, each of which improves the walks of the next. The first one finds points
+/// of the coarse graph alone.
 const FIRST_EFS: [usize; 2] = [32, 96];
 /// Entry points, from the highest layers: enough that one lies near any query.
 const ENTRIES: usize = 256;

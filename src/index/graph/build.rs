@@ -44,8 +44,8 @@ pub struct Builder {
 
 /// The result of the builder.
 pub struct Coarse {
-    /// The links of layer 0, by row. Rows outside the sample have none. A path leads from the first of `tops` to each row
-    /// of the sample.
+    /// The links of layer 0, by row. Rows outside the sample have none. A path leads from the first of `tops` to each
+    /// row of the sample.
     pub links: Links,
     /// Entry points: rows of the highest layers, highest first.
     pub tops: Vec<u32>,
