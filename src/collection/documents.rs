@@ -264,8 +264,9 @@ impl Documents {
         let (before, after) = (self.fields(first), kept.fields());
         let further = self.passages.get(&first).into_iter().flat_map(|passages| passages.iter().skip(1));
         for position in std::iter::once(first).chain(further.map(|passage| passage.slot.index())) {
-            let place = self.by_position[position as usize].as_mut();
-            place.expect("a document is at all its positions").entry.kept = Arc::clone(&kept);
+            if let Some(place) = &mut self.by_position[position as usize] {
+                place.entry.kept = Arc::clone(&kept);
+            }
             self.columns.remove(position, before.as_ref());
             self.columns.insert(position, after.as_ref());
             self.changes.note(position);

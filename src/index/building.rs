@@ -21,7 +21,7 @@ use super::parts::{Member, SegmentParts};
 use super::segment::Segment;
 
 /// One in this many points is in the coarse graph, which one thread builds. With all of them a graph of 100,000 vectors
-/// takes twice as long on two threads, and is no better.
+/// takes 1.6 times as long on two threads, and is no better.
 const ONE_OF: usize = 8;
 /// efConstruction of the coarse graph. All its links are chosen again, so it only has to lead near; 8 are too few.
 const COARSE_EF: usize = 16;

@@ -8,16 +8,20 @@ use super::links::{DEGREE, Links, NONE};
 
 /// Adds links until every one of `nodes` can be reached from `root`; returns how many.
 ///
-/// The first node with a place gets the link: of those that the unreachable node links to, which are near it, and then
-/// of all reached nodes, nearest first. A place is free, or has a link that no path needs.
+/// The first reached node with a place gets the link: of those that the unreachable node links to, which are near it, of
+/// those that these link to, and of all nodes, nearest first. A place is free, or has a link that no path needs.
 pub fn connect(codes: &Codes, links: &mut Links, root: u32, nodes: impl Iterator<Item = u32>) -> usize {
     let mut tree = Tree::of(links, root);
     let mut added = 0;
     for node in nodes {
         if tree.parent[node as usize] == NONE {
-            let near = links.of(node).to_vec().into_iter().filter(|&other| tree.parent[other as usize] != NONE);
-            let from = link_from(links, &tree, near, node);
-            let from = from.or_else(|| link_from(links, &tree, reached(codes, &tree, node).into_iter(), node));
+            let near = tree.reached_of(links.of(node).iter());
+            let from = link_from(links, &tree, &near, node);
+            let from = from.or_else(|| {
+                let beyond = tree.reached_of(near.iter().flat_map(|&other| links.of(other)));
+                link_from(links, &tree, &beyond, node)
+            });
+            let from = from.or_else(|| link_from(links, &tree, &nearest_first(codes, &tree, node), node));
             let from = from.unwrap_or_else(|| unreachable!("n nodes have n - 1 tree links and places for 32 n"));
             tree.reach(node, from, links);
             added += 1;
@@ -46,6 +50,11 @@ impl Tree {
         tree
     }
 
+    /// Those of these nodes that are reached.
+    fn reached_of<'n>(&self, nodes: impl Iterator<Item = &'n u32>) -> Vec<u32> {
+        nodes.copied().filter(|&node| self.parent[node as usize] != NONE).collect()
+    }
+
     /// Adds a node that `parent` reaches, and follows all its links.
     fn reach(&mut self, node: u32, parent: u32, links: &Links) {
         self.parent[node as usize] = parent;
@@ -62,9 +71,9 @@ impl Tree {
 }
 
 /// All reached nodes, those nearest to `node` first.
-fn reached(codes: &Codes, tree: &Tree, node: u32) -> Vec<u32> {
-    let nodes = 0..tree.parent.len() as u32;
-    let reached: Vec<u32> = nodes.filter(|&other| tree.parent[other as usize] != NONE).collect();
+fn nearest_first(codes: &Codes, tree: &Tree, node: u32) -> Vec<u32> {
+    let nodes: Vec<u32> = (0..tree.parent.len() as u32).collect();
+    let reached = tree.reached_of(nodes.iter());
     let mut scores = vec![0.0; reached.len()];
     codes.score(codes.query(node), &reached, &mut scores);
     let mut order: Vec<usize> = (0..reached.len()).collect();
@@ -73,8 +82,8 @@ fn reached(codes: &Codes, tree: &Tree, node: u32) -> Vec<u32> {
 }
 
 /// Links the first of these reached nodes that has a place to `node`, and returns it.
-fn link_from(links: &mut Links, tree: &Tree, mut reached: impl Iterator<Item = u32>, node: u32) -> Option<u32> {
-    reached.find(|&from| {
+fn link_from(links: &mut Links, tree: &Tree, reached: &[u32], node: u32) -> Option<u32> {
+    reached.iter().copied().find(|&from| {
         if links.push(from, node) {
             return true;
         }
