@@ -35,7 +35,7 @@ use crate::index::Slot;
 pub(super) struct Documents {
     /// The first position of each document.
     by_id: BTreeMap<DocId, u32>,
-    /// What is at each position of the index.
+    /// The passage at each position of the index; `None`: the position is free.
     by_position: Vec<Option<Place>>,
     /// The passages of the documents that have several, by the position of the first.
     passages: HashMap<u32, Arc<[LocatedPassage]>>,

@@ -8,8 +8,9 @@ use super::links::{DEGREE, Links, NONE};
 
 /// Adds links until every one of `nodes` can be reached from `root`; returns how many.
 ///
-/// The first reached node with a place gets the link: of those that the unreachable node links to, which are near it, of
-/// those that these link to, and of all nodes, nearest first. A place is free, or has a link that no path needs.
+/// The first reached node with a place gets the link. Those that the unreachable node links to are asked first, because
+/// they are near it, then those that these link to, and then all, nearest first. A place is free, or has a link that no
+/// path needs.
 pub fn connect(codes: &Codes, links: &mut Links, root: u32, nodes: impl Iterator<Item = u32>) -> usize {
     let mut tree = Tree::of(links, root);
     let mut added = 0;
