@@ -4,7 +4,7 @@ python3 benches/more_vectors.py VECTORS.npy COUNT OUT.npy [--mixtures]
 
 Each made vector begins with one of the file's, drawn at random. By default noise of 0.6 of its length is added in all
 dimensions (cosine to the original 0.857). With --mixtures it is moved by 0.3 towards one of its ten nearest, and noise
-of 0.3 is added, so that it stays among the directions of real texts. Nothing is made of the last 1,000 rows of the file:
+of 0.3 is added, so that it stays among the directions of real texts. Nothing is made of the last 1,000 rows of a file:
 they follow unchanged, as the queries of `index_peers.py`. A smaller count gives the first rows of a larger one.
 """
 import argparse
