@@ -20,6 +20,7 @@
 //! | `connect` | links to unreachable nodes |
 //! | `layout` | the order of nodes in memory |
 //! | `beam` | the best candidates of a walk |
+//! | `ending` | the end of a walk by sketches |
 //! | `searchable` | the finished graph and its search |
 //! | `filtered` | its search for nodes that match a filter |
 //! | `crowd` | the test that a walk may have missed much |
@@ -31,6 +32,7 @@ pub(super) mod column;
 mod connect;
 pub(super) mod crowd;
 pub(super) mod duplicates;
+mod ending;
 pub(super) mod filtered;
 mod guide;
 pub(super) mod layout;

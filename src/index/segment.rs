@@ -138,7 +138,7 @@ impl Segment {
         SCRATCH.with_borrow_mut(|scratch| {
             if among.is_none() && self.live() == self.slots.len() {
                 bounds.stop.check()?;
-                graph.search(query, bounds.ef, scratch);
+                graph.search(query, bounds, wanted, scratch);
             } else {
                 let matches = |node| self.parts.of(node).any(|vector| self.counts(vector, among));
                 if graph.search_matching(query, bounds, matches, scratch)? == End::LimitReached {

@@ -1,7 +1,7 @@
 //! The best candidates of a walk, in order, and a mark on those that were expanded.
 //!
-//! One sorted array replaces the two heaps of the HNSW paper. A candidate that drops out of the best `ef` is never
-//! expanded, so the candidate queue is a part of the result list. An insertion moves some hundred bytes in the first
+//! One sorted array replaces the two heaps of the HNSW paper. A candidate that is not kept is never expanded, so the
+//! candidate queue is a part of the result list. An insertion moves some hundred bytes in the first
 //! cache.
 
 /// A candidate as bits, highest first: 32 for the score, best = least; 31 for the node; 1 for "expanded".
@@ -13,23 +13,24 @@ pub const MAX_NODES: usize = 1 << 31;
 #[derive(Default)]
 pub(super) struct Beam {
     keys: Vec<Key>,
-    ef: usize,
+    /// The most keys that are kept.
+    capacity: usize,
     /// All keys before this one are expanded.
     next: usize,
 }
 
 impl Beam {
-    /// Empties the beam, for the best `ef`.
-    pub(super) fn reset(&mut self, ef: usize) {
+    /// Empties the beam, which then keeps this many.
+    pub(super) fn reset(&mut self, capacity: usize) {
         self.keys.clear();
-        self.keys.reserve(ef + 1);
-        (self.ef, self.next) = (ef, 0);
+        self.keys.reserve(capacity + 1);
+        (self.capacity, self.next) = (capacity, 0);
     }
 
-    /// Raises `ef`.
-    pub(super) fn widen(&mut self, ef: usize) {
-        self.keys.reserve((ef + 1).saturating_sub(self.keys.len()));
-        self.ef = ef;
+    /// Raises the number of candidates that are kept.
+    pub(super) fn widen(&mut self, capacity: usize) {
+        self.keys.reserve((capacity + 1).saturating_sub(self.keys.len()));
+        self.capacity = capacity;
     }
 
     /// Takes a node if it is among the best. It must not have been offered before.
@@ -37,7 +38,7 @@ impl Beam {
     pub(super) fn offer(&mut self, node: u32, score: f32) {
         let key = key(node, score);
         let len = self.keys.len();
-        if len == self.ef {
+        if len == self.capacity {
             match self.keys.last() {
                 Some(&worst) if key < worst => self.keys.pop(),
                 _ => return,
@@ -75,15 +76,28 @@ impl Beam {
         self.keys.sort_unstable();
     }
 
+    /// The score at this position, 0 for the best.
+    #[inline]
+    pub(super) fn score_at(&self, position: usize) -> Option<f32> {
+        self.keys.get(position).map(|&key| score(key))
+    }
+
+    /// Drops all that are worse than the one at this position by more than `margin`.
+    pub(super) fn cut(&mut self, position: usize, margin: f32) {
+        if let Some(least) = self.score_at(position).map(|score| score - margin) {
+            self.keys.truncate(self.keys.partition_point(|&key| score(key) >= least));
+        }
+    }
+
     /// True if the beam is full and the last three quarters of it differ by less than `least`.
     pub(super) fn is_even(&self, least: f32) -> bool {
         self.last().is_some_and(|last| score(self.keys[self.keys.len() / 4]) - score(last) < least)
     }
 
-    /// The last of the best `ef`, if the beam is full.
+    /// The last of the kept, if the beam is full.
     #[inline]
     pub(super) fn last(&self) -> Option<Key> {
-        self.keys.last().copied().filter(|_| self.keys.len() >= self.ef)
+        self.keys.last().copied().filter(|_| self.keys.len() >= self.capacity)
     }
 
     /// All kept nodes with their scores, best first.

@@ -12,7 +12,7 @@
 //! Invariant: the distance is that of the hits of the whole search, so all graphs are judged by the same distance. The
 //! last candidate of one walk is no measure: if a cluster is smaller than `ef`, it lies far outside the cluster.
 
-use super::searchable::Scratch;
+use super::searchable::{Scratch, Walk};
 
 /// The larger distance, as a multiple of the distance of the hits. Distances are 1 - cosine. A neighbourhood of 20
 /// dimensions, which is usual for embeddings of texts, has 4 times as many nodes within it; one of 100 dimensions has
@@ -43,8 +43,8 @@ impl Scratch {
 
     /// The surroundings of the last walk, in a graph of this many nodes. `None`: it kept every node it could reach.
     pub fn surroundings(&self, nodes: usize) -> Option<Surroundings> {
-        self.walk.beam.last()?;
-        Some(Surroundings { entries: self.walk.entries.clone(), expanded: self.walk.expanded, nodes })
+        let Walk { entries, expanded, is_complete, .. } = &self.walk;
+        (!is_complete).then(|| Surroundings { entries: entries.clone(), expanded: *expanded, nodes })
     }
 }
 

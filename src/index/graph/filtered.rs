@@ -24,8 +24,11 @@ const EXPANSIONS_PER_CHECK: usize = 256;
 /// The limits of a walk.
 #[derive(Clone, Copy)]
 pub struct Bounds<'a> {
-    /// Matching nodes that are kept. Higher: better recall, linear cost.
+    /// With a filter, the matching nodes that are kept; without one, about the nodes that are expanded (`ending`).
+    /// Higher: better recall, linear cost.
     pub ef: usize,
+    /// The nearest nodes for which a walk without a filter makes its effort.
+    pub sure: usize,
     /// The most nodes that are expanded.
     pub max_expansions: usize,
     /// The flag that is raised when the caller is gone.
@@ -110,6 +113,7 @@ impl Graph {
                 }
             }
         }
+        walk.is_complete = walk.beam.last().is_none();
         Ok(End::Complete)
     }
 }
@@ -140,8 +144,9 @@ mod tests {
     fn found(graph: &Graph, ef: usize, max_expansions: usize, matches: impl Fn(u32) -> bool) -> (Option<u32>, End) {
         let (mut scratch, stop) = (Scratch::default(), Stop::never());
         let query = OwnQuery::new(&[1.0, 0.0]);
-        let end =
-            graph.search_matching(&query, Bounds { ef, max_expansions, stop: &stop }, matches, &mut scratch).unwrap();
+        let end = graph
+            .search_matching(&query, Bounds { ef, sure: 10, max_expansions, stop: &stop }, matches, &mut scratch)
+            .unwrap();
         (scratch.kept().next().map(|(node, _)| node), end)
     }
 
@@ -162,7 +167,7 @@ mod tests {
     fn a_walk_ends_when_its_caller_has_gone() {
         let (graph, stop, mut scratch) = (arc(3_000), Stop::never(), Scratch::default());
         stop.raise();
-        let bounds = Bounds { ef: 10, max_expansions: usize::MAX, stop: &stop };
+        let bounds = Bounds { ef: 10, sure: 10, max_expansions: usize::MAX, stop: &stop };
         assert_eq!(graph.search_matching(&OwnQuery::new(&[1.0, 0.0]), bounds, |_| false, &mut scratch), Err(Stopped));
     }
 }

@@ -1,6 +1,6 @@
 //! Properties of the whole graph, for any data.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use fastrand::Rng;
 use proptest::prelude::*;
@@ -9,12 +9,14 @@ use super::build::Builder;
 use super::codes::Codes;
 use super::connect::unreachable;
 use super::duplicates::Distinct;
+use super::filtered::Bounds;
 use super::layout::breadth_first;
 use super::links::Links;
 use super::query::OwnQuery;
 use super::repair::Repair;
 use super::searchable::{Graph, Scratch};
 use super::sketches::Sketches;
+use crate::compute::stop::Stop;
 use crate::kernel::{dot, normalize};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,6 +83,11 @@ fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: u
     (graph.with_sketches(sketches), vectors)
 }
 
+fn bounds(ef: usize, sure: usize) -> Bounds<'static> {
+    static STOP: LazyLock<Stop> = LazyLock::new(Stop::never);
+    Bounds { ef, sure, max_expansions: usize::MAX, stop: &STOP }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
@@ -100,7 +107,7 @@ proptest! {
         // A walk with the graph's size as `ef` visits all of it.
         let mut scratch = Scratch::default();
         if let Some(query) = vectors.first() {
-            graph.search(&OwnQuery::new(query), n, &mut scratch);
+            graph.search(&OwnQuery::new(query), bounds(n, n), n, &mut scratch);
             prop_assert_eq!(scratch.kept().count(), graph.len());
         }
     }
@@ -130,7 +137,7 @@ fn a_walk_finds_nearly_all_of_the_nearest() {
         for query in queries {
             let mut exact: Vec<f32> = stored.iter().map(|v| dot(query, v)).collect();
             exact.sort_unstable_by(|a, b| b.total_cmp(a));
-            graph.search(&OwnQuery::new(query), 128, &mut scratch);
+            graph.search(&OwnQuery::new(query), bounds(128, 10), 40, &mut scratch);
             let found = scratch.kept().take(40).flat_map(|(node, _)| &members[node as usize]);
             let mut found: Vec<f32> = found.map(|&i| dot(query, &stored[i as usize])).collect();
             found.sort_unstable_by(|a, b| b.total_cmp(a));
@@ -165,10 +172,10 @@ fn one_scratch_serves_more_walks_than_its_marks_count() {
     let vectors = vectors(Shape::Even, 300, 16, 5);
     let (graph, _) = made_of(&vectors, 16, 24, 1);
     let mut scratch = Scratch::default();
-    graph.search(&OwnQuery::new(&vectors[9]), 20, &mut scratch);
+    graph.search(&OwnQuery::new(&vectors[9]), bounds(20, 10), 10, &mut scratch);
     let first: Vec<_> = scratch.kept().collect();
     for _ in 0..600 {
-        graph.search(&OwnQuery::new(&vectors[9]), 20, &mut scratch);
+        graph.search(&OwnQuery::new(&vectors[9]), bounds(20, 10), 10, &mut scratch);
         assert!(scratch.kept().eq(first.iter().copied()));
     }
 }
@@ -181,8 +188,8 @@ fn where_sketches_cannot_tell_vectors_apart_a_walk_is_that_by_codes() {
     let by_codes = graph.relinked(graph.links(), &order);
     let (mut one, mut other) = (Scratch::default(), Scratch::default());
     for query in vectors.iter().step_by(100).map(|v| OwnQuery::new(v)) {
-        graph.search(&query, 40, &mut one);
-        by_codes.search(&query, 40, &mut other);
+        graph.search(&query, bounds(40, 10), 10, &mut one);
+        by_codes.search(&query, bounds(40, 10), 10, &mut other);
         assert!(one.kept().eq(other.kept()));
     }
 }

@@ -90,12 +90,13 @@ impl Index {
 impl<'a> Pass<'a> {
     /// Walks through a segment, or scans it if that is cheaper.
     fn search_segment(&mut self, segment: &'a Segment, ef: usize) -> Result<(), Stopped> {
-        let Asked { codes, among, stop, .. } = self.asked;
+        let Asked { codes, sure, among, stop, .. } = self.asked;
         let nodes = segment.nodes() as usize;
         let max_expansions = nodes.checked_div(self.index.options.scan_rows_per_ef).unwrap_or(usize::MAX);
         if ef.saturating_mul(self.one_of) < max_expansions {
             let wanted = self.asked.k.max(self.asked.judged());
-            let walk = Walk { query: codes, among: *among, wanted, bounds: Bounds { ef, max_expansions, stop } };
+            let bounds = Bounds { ef, sure: *sure, max_expansions, stop };
+            let walk = Walk { query: codes, among: *among, wanted, bounds };
             let mut found = Vec::with_capacity(wanted.min(ef));
             if let Walked::Complete(surroundings) = segment.walk(&walk, &mut found)? {
                 self.walked.push(WalkedSegment { segment, found, surroundings });
