@@ -10,7 +10,8 @@ use crate::kernel::dot_i8::Query;
 #[derive(Clone, Copy)]
 pub(super) struct Guide<'g> {
     codes: &'g Codes,
-    query: Query<'g>,
+    /// The query's codes. Entry points are scored by codes in any case: see `crowd`.
+    pub(super) query: Query<'g>,
     sketches: Option<(&'g Sketches, dot_i2::Query<'g>)>,
 }
 

@@ -246,7 +246,7 @@ impl Graph {
         ends: impl Fn(&Walk, f32) -> bool,
         walk: &mut Walk,
     ) {
-        self.enter(guide, starts, kept, walk);
+        self.enter(guide.query, starts, kept, walk);
         let lists = self.links.lists();
         while let Some((node, score)) = walk.beam.pop() {
             if ends(walk, score) {
@@ -272,14 +272,14 @@ impl Graph {
     }
 
     /// Begins a walk: puts the best of the first `starts` nodes, and node 0, into the beam, which keeps `kept` nodes.
-    pub(super) fn enter(&self, guide: Guide<'_>, starts: usize, kept: usize, walk: &mut Walk) {
+    pub(super) fn enter(&self, query: Query<'_>, starts: usize, kept: usize, walk: &mut Walk) {
         walk.begin(self.len());
         let Walk { beam, visited, walk: this, batch, scores, entries, .. } = walk;
         beam.reset(STARTS.min(kept));
         for first in (0..starts as u32).step_by(ENTRY_BATCH) {
             batch.clear();
             batch.extend(first..(starts as u32).min(first + ENTRY_BATCH as u32));
-            guide.score(batch, &mut scores[..batch.len()]);
+            self.codes.score(query, batch, &mut scores[..batch.len()]);
             entries.extend_from_slice(&scores[..batch.len()]);
             batch.iter().zip(&*scores).for_each(|(&node, &score)| beam.offer(node, score));
         }
