@@ -157,4 +157,15 @@ mod tests {
             prop_assert!(expected.iter().all(|(node, _)| popped.iter().filter(|&p| p == node).count() == 1));
         }
     }
+
+    #[test]
+    fn a_cut_drops_what_is_much_worse_and_nothing_if_there_are_too_few() {
+        let mut beam = Beam::default();
+        beam.reset(8);
+        [0.9, 0.8, 0.75, 0.6].into_iter().zip(0..).for_each(|(score, node)| beam.offer(node, score));
+        beam.cut(4, 0.0);
+        assert_eq!(beam.kept().count(), 4);
+        beam.cut(1, 0.1);
+        assert_eq!(beam.kept().map(|(node, _)| node).collect::<Vec<_>>(), [0, 1, 2]);
+    }
 }
