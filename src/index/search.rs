@@ -30,8 +30,8 @@ use crate::compute::stop::{Stop, Stopped};
 /// A walk keeps at least this many candidates for each sure hit: it misses most in the far half of its candidates.
 const CANDIDATES_PER_HIT: usize = 2;
 
-/// Further candidates for two sure hits beyond the 10 that `ef` is chosen for. With 100,000 vectors of MiniLM an `ef` of
-/// 96 finds 0.985 of 10 hits, 126 finds 0.980 of 30, and 240 finds 0.983 of 100.
+/// Further candidates for two sure hits beyond the 10 that `ef` is chosen for. With 100,000 vectors of MiniLM an `ef`
+/// of 96 finds 0.985 of 10 hits, 126 finds 0.980 of 30, and 240 finds 0.983 of 100.
 const CANDIDATES_PER_TWO_HITS: usize = 3;
 
 /// Candidates that are sorted at first. The last of them also tells if the hits lie in a crowd (`walks`), so that a

@@ -9,8 +9,8 @@
 //! So the same recall needs about two thirds of the work of a walk that expands its best `ef` in any case
 //! (docs/performance.md). The distance-adaptive beam search of Al-Jazzazi et al. (2025) ends by the gap alone.
 //!
-//! Invariant: for up to 43 hits the end does not depend on their number. So a search for fewer hits finds no fewer of the
-//! nearest.
+//! Invariant: for up to 43 hits the end does not depend on their number. So a search for fewer hits finds no fewer of
+//! the nearest.
 
 use super::beam::Beam;
 
@@ -22,7 +22,8 @@ const LEAST: usize = 3;
 const MOST: usize = 2;
 /// The lowest rank that is compared with open nodes.
 const RANK: usize = 10;
-/// Of many sure hits, this part must stand out. If all had to, a walk for 100 hits would expand twice as many nodes.
+/// Of more than 43 sure hits, one in this many must stand out. If all had to, a walk for 100 hits would expand twice as
+/// many nodes.
 const PART: usize = 4;
 
 /// The rule by which a walk ends.
