@@ -22,8 +22,7 @@ const LEAST: usize = 3;
 const MOST: usize = 2;
 /// The lowest rank that is compared with open nodes.
 const RANK: usize = 10;
-/// Of more than 43 sure hits, one in this many must stand out. If all had to, a walk for 100 hits would expand twice as
-/// many nodes.
+/// Of more than 43 sure hits one in four must stand out. With all of them a walk for 100 hits expands twice as much.
 const PART: usize = 4;
 
 /// The rule by which a walk ends.
