@@ -16,13 +16,14 @@ use super::beam::Beam;
 
 /// A walk expands `ef` nodes if the gap has this many errors of a sketch.
 const GAP: f32 = 4.5;
-/// A walk expands at least this part of `ef`.
+/// A walk expands at least `ef` divided by this.
 const LEAST: usize = 3;
 /// A walk expands at most this multiple of `ef`.
 const MOST: usize = 2;
 /// The lowest rank that is compared with open nodes.
 const RANK: usize = 10;
-/// Of more than 43 sure hits one in four must stand out. With all of them a walk for 100 hits expands twice as much.
+/// One in this many sure hits must stand out, if they are more than 43. With all of them a walk for 100 hits expands
+/// twice as many nodes.
 const PART: usize = 4;
 
 /// The rule by which a walk ends.

@@ -62,7 +62,15 @@ impl Graph {
             self.codes().blocks(),
             "the query and the graph differ in their number of dimensions"
         );
-        self.by_sketches_or_codes(query, scratch, |guide, walk| self.walk_matching(guide, bounds, &matches, walk))
+        let walk = &mut scratch.walk;
+        if let Some(guide) = self.by_sketches(query) {
+            let end = self.walk_matching(guide, bounds, &matches, walk)?;
+            if self.sketches_tell_apart(walk) {
+                self.score_kept(query.query(), walk);
+                return Ok(end);
+            }
+        }
+        self.walk_matching(self.by_codes(query), bounds, &matches, walk)
     }
 
     fn walk_matching(

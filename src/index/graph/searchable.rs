@@ -161,42 +161,38 @@ impl Graph {
     /// If the query has another number of dimensions, or if no node is wanted.
     pub fn search(&self, query: &OwnQuery, bounds: Bounds<'_>, wanted: usize, scratch: &mut Scratch) {
         assert_eq!(query.blocks(), self.codes.blocks(), "the query and the graph differ in their number of dimensions");
-        let (walk, error) = (&mut scratch.walk, self.sketches.error());
-        if !self.sketches.is_empty() {
+        let walk = &mut scratch.walk;
+        if let Some(guide) = self.by_sketches(query) {
+            let error = self.sketches.error();
             let ending = Ending::new(bounds.ef, bounds.sure, bounds.max_expansions, error);
-            let guide = Guide::by_sketches(&self.codes, &self.sketches, query);
             let ends = |walk: &Walk, open| ending.is_reached(&walk.beam, walk.expanded, open);
             self.walk::<false>(guide, self.entries, ending.kept(), ends, walk);
-            if !walk.beam.is_even(ERRORS * error) {
+            if self.sketches_tell_apart(walk) {
                 walk.beam.cut(wanted - 1, MARGIN * error);
                 self.score_kept(query.query(), walk);
                 return;
             }
         }
-        self.walk::<false>(Guide::by_codes(&self.codes, query.query()), self.entries, bounds.ef, |_, _| false, walk);
+        self.walk::<false>(self.by_codes(query), self.entries, bounds.ef, |_, _| false, walk);
     }
 
-    /// Walks by sketches if there are any, and by codes if sketches cannot tell the kept nodes apart. Afterwards the
-    /// kept nodes have the scores of codes.
-    pub(super) fn by_sketches_or_codes<T, E>(
-        &self,
-        query: &OwnQuery,
-        scratch: &mut Scratch,
-        pass: impl Fn(Guide<'_>, &mut Walk) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let walk = &mut scratch.walk;
-        if !self.sketches.is_empty() {
-            let result = pass(Guide::by_sketches(&self.codes, &self.sketches, query), walk)?;
-            if !walk.beam.is_even(ERRORS * self.sketches.error()) {
-                self.score_kept(query.query(), walk);
-                return Ok(result);
-            }
-        }
-        pass(Guide::by_codes(&self.codes, query.query()), walk)
+    /// The guide of a walk by sketches, if there are any.
+    pub(super) fn by_sketches<'g>(&'g self, query: &'g OwnQuery) -> Option<Guide<'g>> {
+        (!self.sketches.is_empty()).then(|| Guide::by_sketches(&self.codes, &self.sketches, query))
+    }
+
+    /// The guide of a walk by codes.
+    pub(super) fn by_codes<'g>(&'g self, query: &'g OwnQuery) -> Guide<'g> {
+        Guide::by_codes(&self.codes, query.query())
+    }
+
+    /// False if a walk by sketches kept nodes that sketches cannot tell apart.
+    pub(super) fn sketches_tell_apart(&self, walk: &Walk) -> bool {
+        !walk.beam.is_even(ERRORS * self.sketches.error())
     }
 
     /// Scores the nodes that a walk kept by their codes.
-    fn score_kept(&self, query: Query<'_>, walk: &mut Walk) {
+    pub(super) fn score_kept(&self, query: Query<'_>, walk: &mut Walk) {
         let Walk { beam, batch, scores, .. } = walk;
         batch.clear();
         batch.extend(beam.kept().map(|(node, _)| node));
