@@ -18,6 +18,9 @@ use super::searchable::{Graph, Scratch, Visited, Walk};
 use crate::compute::stop::{Stop, Stopped};
 use crate::kernel::dot_i8::prefetch;
 
+/// A walk by sketches is repeated by codes if what it kept differs by less than this many errors of an estimate. A walk
+/// without a filter needs one: where many nodes are about as near, it goes on to twice its `ef`.
+const ERRORS: f32 = 2.0;
 /// Nodes that are expanded between two checks of the stop flag: less than a millisecond.
 const EXPANSIONS_PER_CHECK: usize = 256;
 
@@ -65,7 +68,7 @@ impl Graph {
         let walk = &mut scratch.walk;
         if let Some(guide) = self.by_sketches(query) {
             let end = self.walk_matching(guide, bounds, &matches, walk)?;
-            if self.sketches_tell_apart(walk) {
+            if self.sketches_tell_apart(walk, ERRORS) {
                 self.score_kept(query.query(), walk);
                 return Ok(end);
             }

@@ -167,7 +167,7 @@ impl Graph {
             let ending = Ending::new(bounds.ef, bounds.sure, bounds.max_expansions, error);
             let ends = |walk: &Walk, open| ending.is_reached(&walk.beam, walk.expanded, open);
             self.walk::<false>(guide, self.entries, ending.kept(), ends, walk);
-            if self.sketches_tell_apart(walk) {
+            if self.sketches_tell_apart(walk, ERRORS) {
                 walk.beam.cut(wanted - 1, MARGIN * error);
                 self.score_kept(query.query(), walk);
                 return;
@@ -186,9 +186,9 @@ impl Graph {
         Guide::by_codes(&self.codes, query.query())
     }
 
-    /// False if a walk by sketches kept nodes that sketches cannot tell apart.
-    pub(super) fn sketches_tell_apart(&self, walk: &Walk) -> bool {
-        !walk.beam.is_even(ERRORS * self.sketches.error())
+    /// False if a walk by sketches kept nodes that differ by less than this many errors of an estimate.
+    pub(super) fn sketches_tell_apart(&self, walk: &Walk, errors: f32) -> bool {
+        !walk.beam.is_even(errors * self.sketches.error())
     }
 
     /// Scores the nodes that a walk kept by their codes.
