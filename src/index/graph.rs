@@ -20,12 +20,14 @@
 //! | `connect` | links to unreachable nodes |
 //! | `layout` | the order of nodes in memory |
 //! | `beam` | the best candidates of a walk |
+//! | `bounds` | the limits of a walk |
 //! | `ending` | the end of a walk by sketches |
 //! | `searchable` | the finished graph and its search |
 //! | `filtered` | its search for nodes that match a filter |
 //! | `crowd` | the test that a walk may have missed much |
 
 mod beam;
+pub(super) mod bounds;
 pub(super) mod build;
 pub(super) mod codes;
 pub(super) mod column;

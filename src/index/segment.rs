@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use roaring::RoaringBitmap;
 
+use super::graph::bounds::Bounds;
 use super::graph::crowd::Surroundings;
-use super::graph::filtered::{Bounds, End};
+use super::graph::filtered::End;
 use super::graph::query::OwnQuery;
 use super::graph::searchable::Scratch;
 use super::parts::SegmentParts;

@@ -13,6 +13,7 @@
 //! the nearest.
 
 use super::beam::Beam;
+use super::bounds::Bounds;
 
 /// A walk expands `ef` nodes if the gap has this many errors of a sketch.
 const GAP: f32 = 4.5;
@@ -39,8 +40,9 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// The end of a walk for `sure` hits, by sketches with this error, after at most `max_expansions` nodes.
-    pub(super) fn new(ef: usize, sure: usize, max_expansions: usize, error: f32) -> Ending {
+    /// The end of a walk within these bounds, by sketches with this error.
+    pub(super) fn new(bounds: Bounds<'_>, error: f32) -> Ending {
+        let Bounds { ef, sure, max_expansions, .. } = bounds;
         let most = ef.saturating_mul(MOST).min(max_expansions.max(ef));
         Ending { ef, position: (sure / PART).max(RANK) - 1, least: ef.div_ceil(LEAST), most, gap: GAP * error }
     }
@@ -65,10 +67,11 @@ impl Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compute::stop::Stop;
 
     /// The expanded nodes at the end of a walk whose ten best have this gap to all open nodes.
     fn expanded(ef: usize, sure: usize, max_expansions: usize, gap: f32) -> usize {
-        let ending = Ending::new(ef, sure, max_expansions, 0.01);
+        let ending = Ending::new(Bounds { ef, sure, max_expansions, stop: &Stop::never() }, 0.01);
         let mut beam = Beam::default();
         beam.reset(ending.kept());
         (0..10).for_each(|node| beam.offer(node, 0.5 + gap));
@@ -92,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_walk_goes_on_until_it_keeps_ef_nodes() {
-        let ending = Ending::new(20, 10, usize::MAX, 0.01);
+        let bounds = Bounds { ef: 20, sure: 10, max_expansions: usize::MAX, stop: &Stop::never() };
+        let ending = Ending::new(bounds, 0.01);
         let mut beam = Beam::default();
         beam.reset(ending.kept());
         (0..19).for_each(|node| beam.offer(node, 0.9));

@@ -12,10 +12,11 @@
 use std::cmp::Reverse;
 
 use super::beam::{Key, key, node, score};
+use super::bounds::Bounds;
 use super::guide::Guide;
 use super::query::OwnQuery;
 use super::searchable::{Graph, Scratch, Visited, Walk};
-use crate::compute::stop::{Stop, Stopped};
+use crate::compute::stop::Stopped;
 use crate::kernel::dot_i8::prefetch;
 
 /// A walk by sketches is repeated by codes if what it kept differs by less than this many errors of an estimate. A walk
@@ -23,20 +24,6 @@ use crate::kernel::dot_i8::prefetch;
 const ERRORS: f32 = 2.0;
 /// Nodes that are expanded between two checks of the stop flag: less than a millisecond.
 const EXPANSIONS_PER_CHECK: usize = 256;
-
-/// The limits of a walk.
-#[derive(Clone, Copy)]
-pub struct Bounds<'a> {
-    /// With a filter, the matching nodes that are kept; without one, about the nodes that are expanded (`ending`).
-    /// Higher: better recall, linear cost.
-    pub ef: usize,
-    /// The nearest nodes for which a walk without a filter makes its effort.
-    pub sure: usize,
-    /// The most nodes that are expanded.
-    pub max_expansions: usize,
-    /// The flag that is raised when the caller is gone.
-    pub stop: &'a Stop,
-}
 
 /// The end of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +120,7 @@ impl Graph {
 mod tests {
     use super::super::links::{DEGREE, Links};
     use super::*;
+    use crate::compute::stop::Stop;
     use crate::index::graph::codes::Codes;
 
     /// A graph of nodes on an arc, each linked to the next ones on both sides.

@@ -15,9 +15,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::beam::{Beam, Key, MAX_NODES};
+use super::bounds::Bounds;
 use super::codes::Codes;
 use super::ending::Ending;
-use super::filtered::Bounds;
 use super::guide::Guide;
 use super::links::{DEGREE, Links, NONE};
 use super::query::OwnQuery;
@@ -164,7 +164,7 @@ impl Graph {
         let walk = &mut scratch.walk;
         if let Some(guide) = self.by_sketches(query) {
             let error = self.sketches.error();
-            let ending = Ending::new(bounds.ef, bounds.sure, bounds.max_expansions, error);
+            let ending = Ending::new(bounds, error);
             let ends = |walk: &Walk, open| ending.is_reached(&walk.beam, walk.expanded, open);
             self.walk::<false>(guide, self.entries, ending.kept(), ends, walk);
             if self.sketches_tell_apart(walk, ERRORS) {

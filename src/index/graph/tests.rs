@@ -5,11 +5,11 @@ use std::sync::{Arc, LazyLock};
 use fastrand::Rng;
 use proptest::prelude::*;
 
+use super::bounds::Bounds;
 use super::build::Builder;
 use super::codes::Codes;
 use super::connect::unreachable;
 use super::duplicates::Distinct;
-use super::filtered::Bounds;
 use super::layout::breadth_first;
 use super::links::Links;
 use super::query::OwnQuery;

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use super::super::Index;
 use super::super::ef::Width;
+use super::super::graph::bounds::Bounds;
 use super::super::graph::crowd::{Surroundings, is_crowd, least_cosine};
-use super::super::graph::filtered::Bounds;
 use super::super::scan::{Candidate, CandidateFilter, Margin, Nearest};
 use super::super::segment::{Segment, Walk, Walked};
 use super::{Answer, Asked, How, best_of, scans};
