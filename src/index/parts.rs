@@ -7,6 +7,7 @@ use super::graph::column::Column;
 use super::graph::searchable::Graph;
 use super::slot::Slot;
 use super::vector::Vector;
+use crate::kernel::dot_i8::prefetch;
 
 /// A vector that a segment is built from.
 pub(super) struct Member {
@@ -26,6 +27,11 @@ pub(super) struct SegmentParts {
 }
 
 impl SegmentParts {
+    /// Prefetches what [`SegmentParts::of`] reads.
+    pub(super) fn prefetch(&self, node: u32) {
+        prefetch(&self.starts[node as usize..][..1]);
+    }
+
     /// The vectors of a node, at least one.
     pub(super) fn of(&self, node: u32) -> Range<usize> {
         self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize

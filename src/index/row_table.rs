@@ -16,6 +16,7 @@ use super::segment::Segment;
 use super::slot::Slot;
 use super::vector::Vector;
 use super::write_buffer::WriteBuffer;
+use crate::kernel::dot_i8::prefetch;
 
 struct RowEntry {
     /// The vector; `None`: the entry is free.
@@ -103,6 +104,11 @@ impl RowTable {
             self.write_buffer.retain(|slot| live_row(entries, slot).is_some());
         }
         true
+    }
+
+    /// Prefetches what [`RowTable::get`] reads beside the row itself.
+    pub(super) fn prefetch(&self, slot: Slot) {
+        prefetch(&self.entries[slot.index as usize..][..1]);
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Vector> {

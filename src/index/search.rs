@@ -225,6 +225,7 @@ fn sort_first(candidates: &mut [Candidate], count: usize) {
 fn best_of(rows: &RowTable, query: &[f32], k: usize, candidates: &mut [Candidate]) -> Nearest {
     let _span = tracing::info_span!("rescore", candidates = candidates.len()).entered();
     let (mut best, n_candidates) = (Best::new(k), candidates.len());
+    candidates.iter().take(FIRST).for_each(|candidate| rows.prefetch(candidate.slot));
     let nearest = |best: Best| Nearest { candidates: n_candidates, ..best.into_nearest() };
     let mut rest = candidates;
     let mut count = k.max(FIRST);

@@ -21,6 +21,7 @@ use super::scan::{Candidate, CandidateFilter};
 use super::slot::Slot;
 use super::stored_rows::StoredRows;
 use crate::compute::stop::{Stop, Stopped};
+use crate::kernel::dot_i8::prefetch;
 
 /// Bits in a word of `removed`.
 const BITS: usize = u64::BITS as usize;
@@ -53,7 +54,9 @@ pub(super) struct Walk<'a> {
     pub(super) query: &'a OwnQuery,
     /// Only vectors with these slot indices may be hits.
     pub(super) among: Option<&'a RoaringBitmap>,
-    /// The number of candidates that are needed. Others are added if they may be among these.
+    /// The number of hits that are wanted.
+    pub(super) hits: usize,
+    /// The number of candidates that are needed, at least that of hits. Others are added if they may be among these.
     pub(super) wanted: usize,
     pub(super) bounds: Bounds<'a>,
 }
@@ -129,7 +132,7 @@ impl Segment {
 
     /// Adds candidates to `found`: the vectors with the codes of the query, and the best that a walk finds.
     pub(super) fn walk(&self, walk: &Walk<'_>, found: &mut Vec<Candidate>) -> Result<Walked, Stopped> {
-        let Walk { query, among, wanted, bounds } = *walk;
+        let Walk { query, among, hits, wanted, bounds } = *walk;
         let graph = &self.parts.graph;
         // A walk may miss the point itself. A query that equals a stored vector must find that vector.
         let digest = query.digest();
@@ -139,13 +142,17 @@ impl Segment {
         SCRATCH.with_borrow_mut(|scratch| {
             if among.is_none() && self.live() == self.slots.len() {
                 bounds.stop.check()?;
-                graph.search(query, bounds, wanted, scratch);
+                graph.search(query, bounds, hits, wanted, scratch);
             } else {
                 let matches = |node| self.parts.of(node).any(|vector| self.counts(vector, among));
                 if graph.search_matching(query, bounds, matches, scratch)? == End::LimitReached {
                     return Ok(Walked::LimitReached);
                 }
             }
+            // What is read of a node lies in a place of its own, which takes longer to come than the rest.
+            let kept = || scratch.kept().take(wanted).map(|(node, _)| node);
+            kept().for_each(|node| self.parts.prefetch(node));
+            kept().for_each(|node| prefetch(&self.slots[self.parts.of(node).start..][..1]));
             same.clone().for_each(|node| self.add(node, 1.0, walk, found));
             // The lowest score that the first `wanted` may have. Most others are lower even with the errors of their
             // estimates, and looking up their vectors would take longer than finding them.
@@ -162,7 +169,7 @@ impl Segment {
                     self.add(node, estimate, walk, found);
                 }
             }
-            Ok(Walked::Complete(scratch.surroundings(graph.len())))
+            Ok(Walked::Complete(graph.surroundings(query, wanted, scratch)))
         })
     }
 

@@ -82,10 +82,10 @@ impl Beam {
         self.keys.get(position).map(|&key| score(key))
     }
 
-    /// Drops all that are worse than the one at this position by more than `margin`.
-    pub(super) fn cut(&mut self, position: usize, margin: f32) {
+    /// Drops all after the first `kept` that are worse than the one at this position by more than `margin`.
+    pub(super) fn cut(&mut self, position: usize, margin: f32, kept: usize) {
         if let Some(least) = self.score_at(position).map(|score| score - margin) {
-            self.keys.truncate(self.keys.partition_point(|&key| score(key) >= least));
+            self.keys.truncate(self.keys.partition_point(|&key| score(key) >= least).max(kept));
         }
     }
 
@@ -163,9 +163,10 @@ mod tests {
         let mut beam = Beam::default();
         beam.reset(8);
         [0.9, 0.8, 0.75, 0.6].into_iter().zip(0..).for_each(|(score, node)| beam.offer(node, score));
-        beam.cut(4, 0.0);
+        beam.cut(4, 0.0, 0);
+        beam.cut(1, 0.1, 4);
         assert_eq!(beam.kept().count(), 4);
-        beam.cut(1, 0.1);
+        beam.cut(1, 0.1, 2);
         assert_eq!(beam.kept().map(|(node, _)| node).collect::<Vec<_>>(), [0, 1, 2]);
     }
 }

@@ -7,12 +7,14 @@
 //! which the number of nodes grows within a slightly larger distance.
 //!
 //! It is estimated from the entry points of the graph. They are a random sample of its nodes, and every walk compares
-//! them with its query anyway.
+//! them with its query anyway. If it did so by sketches, those that may be near are compared again by codes, because
+//! the error of a sketch may be as large as the distances.
 //!
 //! Invariant: the distance is that of the hits of the whole search, so all graphs are judged by the same distance. The
 //! last candidate of one walk is no measure: if a cluster is smaller than `ef`, it lies far outside the cluster.
 
-use super::searchable::{Scratch, Walk};
+use super::query::OwnQuery;
+use super::searchable::{Graph, Scratch};
 
 /// The larger distance, as a multiple of the distance of the hits. Distances are 1 - cosine. A neighbourhood of 20
 /// dimensions, which is usual for embeddings of texts, has 4 times as many nodes within it; one of 100 dimensions has
@@ -24,11 +26,15 @@ const TIMES: usize = 2;
 const TIMES_OF_ONE: usize = 8;
 /// The smallest number of entry points near the hits that is more than chance.
 const AT_LEAST: usize = 8;
+/// Entry points that are farther by more than this many errors of a sketch are taken as farther by codes too.
+const MARGIN: f32 = 3.0;
 
 /// The sample of a graph's nodes that a walk compared with its query.
 pub struct Surroundings {
-    /// The estimated cosines of the entry points.
-    entries: Vec<f32>,
+    /// The estimated cosines of the entry points that may be near the hits.
+    near: Vec<f32>,
+    /// The number of entry points.
+    entries: usize,
     /// The number of nodes that the walk expanded.
     expanded: usize,
     /// The number of nodes of the graph.
@@ -40,18 +46,32 @@ impl Scratch {
     pub fn kept(&self) -> impl Iterator<Item = (u32, f32)> {
         self.walk.beam.kept()
     }
+}
 
-    /// The surroundings of the last walk, in a graph of this many nodes. `None`: it kept every node it could reach.
-    pub fn surroundings(&self, nodes: usize) -> Option<Surroundings> {
-        let Walk { entries, expanded, is_complete, .. } = &self.walk;
-        (!is_complete).then(|| Surroundings { entries: entries.clone(), expanded: *expanded, nodes })
+impl Graph {
+    /// The surroundings of the last walk, which was for this query. `None`: it kept every node it could reach. They
+    /// serve to judge hits that are no farther than the `wanted`-th node of the walk.
+    ///
+    /// # Panics
+    /// If no node is wanted.
+    pub fn surroundings(&self, query: &OwnQuery, wanted: usize, scratch: &Scratch) -> Option<Surroundings> {
+        let walk = &scratch.walk;
+        let last = walk.beam.score_at(wanted - 1);
+        let least = last.map_or(f32::NEG_INFINITY, least_cosine) - MARGIN * self.sketches().error();
+        (!walk.is_complete).then(|| {
+            let near = walk.entries.iter().zip(0..).filter(|&(&score, _)| score >= least);
+            let near: Vec<u32> = near.map(|(_, entry)| entry).collect();
+            let mut scores = vec![0.0; near.len()];
+            self.codes().score(query.query(), &near, &mut scores);
+            Surroundings { near: scores, entries: walk.entries.len(), expanded: walk.expanded, nodes: self.len() }
+        })
     }
 }
 
 impl Surroundings {
     /// The number of entry points of at least this cosine.
-    fn near(&self, least: f32) -> usize {
-        self.entries.iter().filter(|&&entry| entry >= least).count()
+    pub(super) fn near(&self, least: f32) -> usize {
+        self.near.iter().filter(|&&entry| entry >= least).count()
     }
 }
 
@@ -62,7 +82,7 @@ pub fn is_crowd<'s>(walks: impl Iterator<Item = &'s Surroundings>, cosine: f32) 
     let (mut all_entries, mut all_nodes, mut all_expanded) = (0, 0, 0);
     for around in walks {
         let entries = around.near(least);
-        let nodes = entries * around.nodes / around.entries.len().max(1);
+        let nodes = entries * around.nodes / around.entries.max(1);
         if entries >= AT_LEAST && nodes >= TIMES_OF_ONE * around.expanded {
             return true;
         }

@@ -71,7 +71,7 @@ impl Graph {
         walk: &mut Walk,
     ) -> Result<End, Stopped> {
         let lists = self.links().lists();
-        self.enter(guide.query, self.entries(), bounds.ef, walk);
+        self.enter(guide, self.entries(), bounds.ef, walk);
         let starts: Vec<Key> = walk.beam.kept().map(|(node, score)| key(node, score)).collect();
         walk.beam.reset(bounds.ef);
         walk.frontier.clear();

@@ -10,8 +10,7 @@ use crate::kernel::dot_i8::Query;
 #[derive(Clone, Copy)]
 pub(super) struct Guide<'g> {
     codes: &'g Codes,
-    /// The query's codes. Entry points are scored by codes in any case: see `crowd`.
-    pub(super) query: Query<'g>,
+    query: Query<'g>,
     sketches: Option<(&'g Sketches, dot_i2::Query<'g>)>,
 }
 

@@ -33,7 +33,7 @@ const ENTRY_BATCH: usize = 64;
 /// A walk by sketches is repeated by codes if what it kept differs by less than this many errors of an estimate. In a
 /// cluster of nearly equal vectors sketches cannot tell the nearest from the others.
 const ERRORS: f32 = 1.0;
-/// Nodes that are worse than the last wanted one by more than this many errors of an estimate are not scored by codes.
+/// Nodes that are worse than the last hit by more than this many errors of an estimate are not scored by codes.
 /// With 2 of them a walk for 100 hits loses 3 of 1,000.
 const MARGIN: f32 = 3.0;
 
@@ -154,12 +154,12 @@ impl Graph {
         self.codes.bytes() + self.sketches.bytes() + self.links.bytes()
     }
 
-    /// Searches the nodes nearest to a query: [`Scratch::kept`] returns `wanted` of them with those that are hardly
-    /// worse, or all that a walk reaches. Higher `ef`: better recall, linear cost.
+    /// Searches the nodes nearest to a query: [`Scratch::kept`] returns those that may be among the best `hits`, and at
+    /// least `wanted`, or all that a walk reaches. Higher `ef`: better recall, linear cost.
     ///
     /// # Panics
-    /// If the query has another number of dimensions, or if no node is wanted.
-    pub fn search(&self, query: &OwnQuery, bounds: Bounds<'_>, wanted: usize, scratch: &mut Scratch) {
+    /// If the query has another number of dimensions, or if there are to be no hits.
+    pub fn search(&self, query: &OwnQuery, bounds: Bounds<'_>, hits: usize, wanted: usize, scratch: &mut Scratch) {
         assert_eq!(query.blocks(), self.codes.blocks(), "the query and the graph differ in their number of dimensions");
         let walk = &mut scratch.walk;
         if let Some(guide) = self.by_sketches(query) {
@@ -168,7 +168,7 @@ impl Graph {
             let ends = |walk: &Walk, open| ending.is_reached(&walk.beam, walk.expanded, open);
             self.walk::<false>(guide, self.entries, ending.kept(), ends, walk);
             if self.sketches_tell_apart(walk, ERRORS) {
-                walk.beam.cut(wanted - 1, MARGIN * error);
+                walk.beam.cut(hits - 1, MARGIN * error, wanted);
                 self.score_kept(query.query(), walk);
                 return;
             }
@@ -242,7 +242,7 @@ impl Graph {
         ends: impl Fn(&Walk, f32) -> bool,
         walk: &mut Walk,
     ) {
-        self.enter(guide.query, starts, kept, walk);
+        self.enter(guide, starts, kept, walk);
         let lists = self.links.lists();
         while let Some((node, score)) = walk.beam.pop() {
             if ends(walk, score) {
@@ -268,14 +268,14 @@ impl Graph {
     }
 
     /// Begins a walk: puts the best of the first `starts` nodes, and node 0, into the beam, which keeps `kept` nodes.
-    pub(super) fn enter(&self, query: Query<'_>, starts: usize, kept: usize, walk: &mut Walk) {
+    pub(super) fn enter(&self, guide: Guide<'_>, starts: usize, kept: usize, walk: &mut Walk) {
         walk.begin(self.len());
         let Walk { beam, visited, walk: this, batch, scores, entries, .. } = walk;
         beam.reset(STARTS.min(kept));
         for first in (0..starts as u32).step_by(ENTRY_BATCH) {
             batch.clear();
             batch.extend(first..(starts as u32).min(first + ENTRY_BATCH as u32));
-            self.codes.score(query, batch, &mut scores[..batch.len()]);
+            guide.score(batch, &mut scores[..batch.len()]);
             entries.extend_from_slice(&scores[..batch.len()]);
             batch.iter().zip(&*scores).for_each(|(&node, &score)| beam.offer(node, score));
         }

@@ -96,7 +96,7 @@ impl<'a> Pass<'a> {
         if ef.saturating_mul(self.one_of) < max_expansions {
             let wanted = self.asked.k.max(self.asked.judged());
             let bounds = Bounds { ef, sure: *sure, max_expansions, stop };
-            let walk = Walk { query: codes, among: *among, wanted, bounds };
+            let walk = Walk { query: codes, among: *among, hits: self.asked.k, wanted, bounds };
             let mut found = Vec::with_capacity(wanted.min(ef));
             if let Walked::Complete(surroundings) = segment.walk(&walk, &mut found)? {
                 self.walked.push(WalkedSegment { segment, found, surroundings });
