@@ -364,7 +364,8 @@ async fn models_under_load_share_the_workers_evenly_in_time() {
         _ = futures::future::join(flood("long", 200), flood("short", 40)) => unreachable!("floods go on"),
     };
     println!("seconds of workers: {long} and {short}");
-    assert!((0.4..0.6).contains(&(short / (long + short))), "{long} and {short} seconds of workers");
+    // Turns of texts would give the short ones a sixth. On a busy machine a client may be late with its texts.
+    assert!((0.3..0.7).contains(&(short / (long + short))), "{long} and {short} seconds of workers");
 }
 
 #[tokio::test(flavor = "multi_thread")]
