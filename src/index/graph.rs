@@ -20,7 +20,7 @@
 //! | `connect` | links to unreachable nodes |
 //! | `layout` | the order of nodes in memory |
 //! | `beam` | the best candidates of a walk |
-//! | `bounds` | the limits of a walk |
+//! | `bounds` | the bounds of a walk |
 //! | `ending` | the end of a walk by sketches |
 //! | `searchable` | the finished graph and its search |
 //! | `filtered` | its search for nodes that match a filter |

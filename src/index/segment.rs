@@ -54,10 +54,6 @@ pub(super) struct Walk<'a> {
     pub(super) query: &'a OwnQuery,
     /// Only vectors with these slot indices may be hits.
     pub(super) among: Option<&'a RoaringBitmap>,
-    /// The number of hits that are wanted.
-    pub(super) hits: usize,
-    /// The number of candidates that are needed, at least that of hits. Others are added if they may be among these.
-    pub(super) wanted: usize,
     pub(super) bounds: Bounds<'a>,
 }
 
@@ -132,7 +128,8 @@ impl Segment {
 
     /// Adds candidates to `found`: the vectors with the codes of the query, and the best that a walk finds.
     pub(super) fn walk(&self, walk: &Walk<'_>, found: &mut Vec<Candidate>) -> Result<Walked, Stopped> {
-        let Walk { query, among, hits, wanted, bounds } = *walk;
+        let Walk { query, among, bounds } = *walk;
+        let wanted = bounds.wanted;
         let graph = &self.parts.graph;
         // A walk may miss the point itself. A query that equals a stored vector must find that vector.
         let digest = query.digest();
@@ -142,14 +139,14 @@ impl Segment {
         SCRATCH.with_borrow_mut(|scratch| {
             if among.is_none() && self.live() == self.slots.len() {
                 bounds.stop.check()?;
-                graph.search(query, bounds, hits, wanted, scratch);
+                graph.search(query, bounds, scratch);
             } else {
                 let matches = |node| self.parts.of(node).any(|vector| self.counts(vector, among));
                 if graph.search_matching(query, bounds, matches, scratch)? == End::LimitReached {
                     return Ok(Walked::LimitReached);
                 }
             }
-            // What is read of a node lies in a place of its own, which takes longer to come than the rest.
+            // The vectors of each node, and their slots, are in no cache. Together they come sooner than one by one.
             let kept = || scratch.kept().take(wanted).map(|(node, _)| node);
             kept().for_each(|node| self.parts.prefetch(node));
             kept().for_each(|node| prefetch(&self.slots[self.parts.of(node).start..][..1]));

@@ -71,7 +71,8 @@ mod tests {
 
     /// The expanded nodes at the end of a walk whose ten best have this gap to all open nodes.
     fn expanded(ef: usize, sure: usize, max_expansions: usize, gap: f32) -> usize {
-        let ending = Ending::new(Bounds { ef, sure, max_expansions, stop: &Stop::never() }, 0.01);
+        let ending =
+            Ending::new(Bounds { ef, hits: sure, sure, wanted: sure, max_expansions, stop: &Stop::never() }, 0.01);
         let mut beam = Beam::default();
         beam.reset(ending.kept());
         (0..10).for_each(|node| beam.offer(node, 0.5 + gap));
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_walk_goes_on_until_it_keeps_ef_nodes() {
-        let bounds = Bounds { ef: 20, sure: 10, max_expansions: usize::MAX, stop: &Stop::never() };
+        let bounds =
+            Bounds { ef: 20, hits: 10, sure: 10, wanted: 10, max_expansions: usize::MAX, stop: &Stop::never() };
         let ending = Ending::new(bounds, 0.01);
         let mut beam = Beam::default();
         beam.reset(ending.kept());

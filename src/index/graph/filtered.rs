@@ -144,7 +144,12 @@ mod tests {
         let (mut scratch, stop) = (Scratch::default(), Stop::never());
         let query = OwnQuery::new(&[1.0, 0.0]);
         let end = graph
-            .search_matching(&query, Bounds { ef, sure: 10, max_expansions, stop: &stop }, matches, &mut scratch)
+            .search_matching(
+                &query,
+                Bounds { ef, hits: 10, sure: 10, wanted: 10, max_expansions, stop: &stop },
+                matches,
+                &mut scratch,
+            )
             .unwrap();
         (scratch.kept().next().map(|(node, _)| node), end)
     }
@@ -166,7 +171,7 @@ mod tests {
     fn a_walk_ends_when_its_caller_has_gone() {
         let (graph, stop, mut scratch) = (arc(3_000), Stop::never(), Scratch::default());
         stop.raise();
-        let bounds = Bounds { ef: 10, sure: 10, max_expansions: usize::MAX, stop: &stop };
+        let bounds = Bounds { ef: 10, hits: 10, sure: 10, wanted: 10, max_expansions: usize::MAX, stop: &stop };
         assert_eq!(graph.search_matching(&OwnQuery::new(&[1.0, 0.0]), bounds, |_| false, &mut scratch), Err(Stopped));
     }
 }

@@ -155,11 +155,11 @@ impl Graph {
     }
 
     /// Searches the nodes nearest to a query: [`Scratch::kept`] returns those that may be among the best `hits`, and at
-    /// least `wanted`, or all that a walk reaches. Higher `ef`: better recall, linear cost.
+    /// least `wanted` in all, or all that a walk reaches. Higher `ef`: better recall, linear cost.
     ///
     /// # Panics
     /// If the query has another number of dimensions, or if there are to be no hits.
-    pub fn search(&self, query: &OwnQuery, bounds: Bounds<'_>, hits: usize, wanted: usize, scratch: &mut Scratch) {
+    pub fn search(&self, query: &OwnQuery, bounds: Bounds<'_>, scratch: &mut Scratch) {
         assert_eq!(query.blocks(), self.codes.blocks(), "the query and the graph differ in their number of dimensions");
         let walk = &mut scratch.walk;
         if let Some(guide) = self.by_sketches(query) {
@@ -168,7 +168,7 @@ impl Graph {
             let ends = |walk: &Walk, open| ending.is_reached(&walk.beam, walk.expanded, open);
             self.walk::<false>(guide, self.entries, ending.kept(), ends, walk);
             if self.sketches_tell_apart(walk, ERRORS) {
-                walk.beam.cut(hits - 1, MARGIN * error, wanted);
+                walk.beam.cut(bounds.hits - 1, MARGIN * error, bounds.wanted);
                 self.score_kept(query.query(), walk);
                 return;
             }

@@ -84,9 +84,9 @@ fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: u
     (graph.with_sketches(sketches), vectors)
 }
 
-fn bounds(ef: usize, sure: usize) -> Bounds<'static> {
+fn bounds(ef: usize, hits: usize, wanted: usize) -> Bounds<'static> {
     static STOP: LazyLock<Stop> = LazyLock::new(Stop::never);
-    Bounds { ef, sure, max_expansions: usize::MAX, stop: &STOP }
+    Bounds { ef, hits, sure: hits, wanted, max_expansions: usize::MAX, stop: &STOP }
 }
 
 proptest! {
@@ -108,7 +108,7 @@ proptest! {
         // A walk with the graph's size as `ef` visits all of it.
         let mut scratch = Scratch::default();
         if let Some(query) = vectors.first() {
-            graph.search(&OwnQuery::new(query), bounds(n, n), n, n, &mut scratch);
+            graph.search(&OwnQuery::new(query), bounds(n, n, n), &mut scratch);
             prop_assert_eq!(scratch.kept().count(), graph.len());
         }
     }
@@ -138,7 +138,7 @@ fn a_walk_finds_nearly_all_of_the_nearest() {
         for query in queries {
             let mut exact: Vec<f32> = stored.iter().map(|v| dot(query, v)).collect();
             exact.sort_unstable_by(|a, b| b.total_cmp(a));
-            graph.search(&OwnQuery::new(query), bounds(128, 10), 40, 40, &mut scratch);
+            graph.search(&OwnQuery::new(query), bounds(128, 10, 40), &mut scratch);
             let found = scratch.kept().take(40).flat_map(|(node, _)| &members[node as usize]);
             let mut found: Vec<f32> = found.map(|&i| dot(query, &stored[i as usize])).collect();
             found.sort_unstable_by(|a, b| b.total_cmp(a));
@@ -173,10 +173,10 @@ fn one_scratch_serves_more_walks_than_its_marks_count() {
     let vectors = vectors(Shape::Even, 300, 16, 5);
     let (graph, _) = made_of(&vectors, 16, 24, 1);
     let mut scratch = Scratch::default();
-    graph.search(&OwnQuery::new(&vectors[9]), bounds(20, 10), 10, 10, &mut scratch);
+    graph.search(&OwnQuery::new(&vectors[9]), bounds(20, 10, 10), &mut scratch);
     let first: Vec<_> = scratch.kept().collect();
     for _ in 0..600 {
-        graph.search(&OwnQuery::new(&vectors[9]), bounds(20, 10), 10, 10, &mut scratch);
+        graph.search(&OwnQuery::new(&vectors[9]), bounds(20, 10, 10), &mut scratch);
         assert!(scratch.kept().eq(first.iter().copied()));
     }
 }
@@ -189,8 +189,8 @@ fn where_sketches_cannot_tell_vectors_apart_a_walk_is_that_by_codes() {
     let by_codes = graph.relinked(graph.links(), &order);
     let (mut one, mut other) = (Scratch::default(), Scratch::default());
     for query in vectors.iter().step_by(100).map(|v| OwnQuery::new(v)) {
-        graph.search(&query, bounds(40, 10), 10, 10, &mut one);
-        by_codes.search(&query, bounds(40, 10), 10, 10, &mut other);
+        graph.search(&query, bounds(40, 10, 10), &mut one);
+        by_codes.search(&query, bounds(40, 10, 10), &mut other);
         assert!(one.kept().eq(other.kept()));
     }
 }
@@ -203,7 +203,7 @@ fn the_entry_points_near_the_hits_are_those_by_codes() {
     let entries: Vec<u32> = (0..graph.entries() as u32).collect();
     let (mut scratch, mut near) = (Scratch::default(), 0);
     for query in queries.iter().map(|query| OwnQuery::new(query)) {
-        graph.search(&query, bounds(48, 10), 10, 32, &mut scratch);
+        graph.search(&query, bounds(48, 10, 32), &mut scratch);
         let mut scores = vec![0.0; entries.len()];
         graph.codes().score(query.query(), &entries, &mut scores);
         let around = graph.surroundings(&query, 32, &scratch).unwrap();

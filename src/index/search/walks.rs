@@ -90,13 +90,13 @@ impl Index {
 impl<'a> Pass<'a> {
     /// Walks through a segment, or scans it if that is cheaper.
     fn search_segment(&mut self, segment: &'a Segment, ef: usize) -> Result<(), Stopped> {
-        let Asked { codes, sure, among, stop, .. } = self.asked;
+        let Asked { codes, k, sure, among, stop, .. } = self.asked;
         let nodes = segment.nodes() as usize;
         let max_expansions = nodes.checked_div(self.index.options.scan_rows_per_ef).unwrap_or(usize::MAX);
         if ef.saturating_mul(self.one_of) < max_expansions {
-            let wanted = self.asked.k.max(self.asked.judged());
-            let bounds = Bounds { ef, sure: *sure, max_expansions, stop };
-            let walk = Walk { query: codes, among: *among, hits: self.asked.k, wanted, bounds };
+            let wanted = self.asked.judged().max(*k);
+            let bounds = Bounds { ef, hits: *k, sure: *sure, wanted, max_expansions, stop };
+            let walk = Walk { query: codes, among: *among, bounds };
             let mut found = Vec::with_capacity(wanted.min(ef));
             if let Walked::Complete(surroundings) = segment.walk(&walk, &mut found)? {
                 self.walked.push(WalkedSegment { segment, found, surroundings });
