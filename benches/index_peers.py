@@ -2,7 +2,7 @@
 
 python3 -m venv target/peers && target/peers/bin/pip install numpy hnswlib faiss-cpu scann rabitqlib usearch
 cargo build --release
-cognate embed -o VECTORS.npy TEXTS
+cognate embed -o VECTORS.npy --file TEXTS
 target/peers/bin/python benches/index_peers.py VECTORS.npy [NAME...] [--cpu avx2]
 
 The last 1,000 rows are the queries. An exact scan gives the true neighbours for recall@10. Each rate is the best of

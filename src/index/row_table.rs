@@ -7,6 +7,7 @@
 //! once. The generation of a slot tells its next user from its last.
 
 use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -106,9 +107,9 @@ impl RowTable {
         true
     }
 
-    /// Prefetches what [`RowTable::get`] reads beside the row itself.
+    /// Prefetches what [`RowTable::get`] reads beside the row itself. The slot may be one of a table that was cleared.
     pub(super) fn prefetch(&self, slot: Slot) {
-        prefetch(&self.entries[slot.index as usize..][..1]);
+        self.entries.get(slot.index as usize).into_iter().for_each(|entry| prefetch(from_ref(entry)));
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Vector> {
@@ -256,6 +257,15 @@ mod tests {
         assert_eq!(first.index(), second.index());
         assert!(rows.get(first).is_none() && !rows.remove(first));
         assert_eq!(rows.get(second).unwrap()[0], 2.0);
+    }
+
+    #[test]
+    fn a_slot_of_a_table_that_was_cleared_has_no_row() {
+        let mut rows = rows();
+        let slot = insert(&mut rows, 1.0);
+        let cleared = RowTable::new(2);
+        cleared.prefetch(slot);
+        assert!(cleared.get(slot).is_none());
     }
 
     #[test]

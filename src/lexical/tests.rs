@@ -11,7 +11,7 @@ use proptest::sample::Index as Pick;
 use roaring::RoaringBitmap;
 
 use super::*;
-use crate::compute::stop::Stop;
+use crate::compute::stop::{RaiseOnDrop, Stop};
 
 /// Documents by key, each with its position and its text.
 type Documents = BTreeMap<u64, (u32, String)>;
@@ -267,6 +267,7 @@ fn a_search_sees_one_state_while_documents_are_replaced() {
     let writer = {
         let (index, done) = (Arc::clone(&index), Arc::clone(&done));
         std::thread::spawn(move || {
+            let _ending = RaiseOnDrop(&done);
             for key in 200..600u64 {
                 insert(&index, &numbered([key]), &[key - 200]);
                 if key % 100 == 0 {
@@ -274,10 +275,9 @@ fn a_search_sees_one_state_while_documents_are_replaced() {
                     index.maintain();
                 }
             }
-            done.store(true, Ordering::Release);
         })
     };
-    while !done.load(Ordering::Acquire) {
+    while !done.load(Ordering::Relaxed) {
         assert_eq!(count(&index, "common"), 200);
     }
     writer.join().unwrap();

@@ -78,6 +78,7 @@ mod tests {
 
     use super::super::leader::Leader;
     use super::*;
+    use crate::compute::stop::RaiseOnDrop;
 
     #[test]
     fn a_leader_helps_the_team_with_precedence_between_two_parts_of_its_own() {
@@ -86,6 +87,7 @@ mod tests {
         let (has_begun, helped) = (AtomicBool::new(false), Mutex::new(Vec::<ThreadId>::new()));
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
+            let ending = RaiseOnDrop(&over);
             let giving_way = scope.spawn(|| {
                 let parts = AtomicUsize::new(0);
                 while !over.load(Ordering::Relaxed) {
@@ -110,7 +112,7 @@ mod tests {
                 });
             }
             drop(taken);
-            over.store(true, Ordering::Relaxed);
+            drop(ending);
             let other = giving_way.thread().id();
             assert!(giving_way.join().unwrap() >= 2, "it goes on with its own parts");
             assert!(ids().contains(&other), "it helped");

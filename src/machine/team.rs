@@ -157,12 +157,14 @@ mod tests {
 
     use super::super::leader::Leader;
     use super::*;
+    use crate::compute::stop::RaiseOnDrop;
 
     /// Leads `rounds` of `parts` with some helpers, and checks that each part ran once in each round.
     fn every_part_runs_once(helpers: usize, rounds: usize, parts: usize) {
         let (mut leader, over) = (Leader::default(), AtomicBool::new(false));
         let team = Arc::clone(leader.team());
         thread::scope(|scope| {
+            let _ending = RaiseOnDrop(&over);
             for _ in 0..helpers {
                 scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));
             }
@@ -176,7 +178,6 @@ mod tests {
                 });
                 assert!(runs.iter().all(|n| n.load(Ordering::Relaxed) == 1), "round {round} of {parts} parts");
             }
-            over.store(true, Ordering::Relaxed);
         });
     }
 
@@ -197,6 +198,7 @@ mod tests {
         let sum = AtomicUsize::new(0);
         let rounds = if cfg!(miri) { 3 } else { 3_000 };
         thread::scope(|scope| {
+            let _ending = RaiseOnDrop(&over);
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     team.help(|| true);
@@ -207,7 +209,6 @@ mod tests {
                     sum.fetch_add(part, Ordering::Relaxed);
                 });
             }
-            over.store(true, Ordering::Relaxed);
         });
         assert_eq!(sum.into_inner(), 10 * rounds);
     }
@@ -229,6 +230,7 @@ mod tests {
         let team = Arc::clone(leader.team());
         let sum = AtomicUsize::new(0);
         thread::scope(|scope| {
+            let _ending = RaiseOnDrop(&over);
             scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));
             for _ in 0..20 {
                 leader.share(4, &|part| {
@@ -237,7 +239,6 @@ mod tests {
                     });
                 });
             }
-            over.store(true, Ordering::Relaxed);
         });
         assert_eq!(sum.into_inner(), 20 * (10 * 6 * 3 + 3 * 4));
     }
@@ -247,6 +248,7 @@ mod tests {
         let (mut leader, over) = (Leader::default(), AtomicBool::new(false));
         let team = Arc::clone(leader.team());
         thread::scope(|scope| {
+            let _ending = RaiseOnDrop(&over);
             scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));
             while team.helpers.load(Ordering::Relaxed) == 0 {
                 thread::yield_now();
@@ -264,7 +266,6 @@ mod tests {
                 done.fetch_add(1, Ordering::Relaxed);
             });
             assert_eq!(done.load(Ordering::Relaxed), 11);
-            over.store(true, Ordering::Relaxed);
         });
     }
 }

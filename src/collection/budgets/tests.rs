@@ -15,7 +15,7 @@ use crate::collection::{
     Collection, CollectionError, CommitError, Content, DocId, Document, Filter, Full, Limit, Model, NewName, Options,
     PageSize, Patch, Settings, Store, Usage, disk, filter,
 };
-use crate::compute::stop::Stop;
+use crate::compute::stop::{RaiseOnDrop, Stop};
 use crate::compute::{Allowances, Limits};
 use crate::kernel::embedding::Embedding;
 use crate::lexical;
@@ -180,6 +180,7 @@ fn no_commits_of_many_threads_exceed_the_limit_of_an_owner_and_the_sums_stay_rig
     allowances.set(OWNERS.map(|owner| (owner, documents(MOST as u64))));
     let (store, is_over) = (open(None, &allowances), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let ending = RaiseOnDrop(&is_over);
         let changes = (0..6).map(|thread| {
             let store = &store;
             scope.spawn(move || {
@@ -209,7 +210,7 @@ fn no_commits_of_many_threads_exceed_the_limit_of_an_owner_and_the_sums_stay_rig
             }
         });
         changes.into_iter().for_each(|change| change.join().unwrap());
-        is_over.store(true, Ordering::Relaxed);
+        drop(ending);
         watch.join().unwrap();
     });
     let ids = |one: &Arc<Collection>| {

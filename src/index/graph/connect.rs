@@ -88,7 +88,7 @@ fn link_from(links: &mut Links, tree: &Tree, reached: &[u32], node: u32) -> Opti
         if links.push(from, node) {
             return true;
         }
-        // The last link is the farthest.
+        // The last link is the farthest, or one of the second rule (`select`).
         let spare = |place: &usize| tree.parent[links.places(from)[*place] as usize] != from;
         let place = (0..DEGREE).rev().find(spare);
         if let Some(place) = place {

@@ -150,6 +150,23 @@ fn a_walk_finds_nearly_all_of_the_nearest() {
 }
 
 #[test]
+fn nodes_among_near_copies_have_links_beyond_them() {
+    const COPIES: usize = 20;
+    let (directions, noise) = (vectors(Shape::Even, 100, 24, 19), vectors(Shape::Even, 100 * COPIES, 24, 23));
+    let copy = |(i, noise): (usize, &Vec<f32>)| {
+        let mut copy: Vec<f32> = directions[i / COPIES].iter().zip(noise).map(|(x, n)| x + 0.2 * n).collect();
+        normalize(&mut copy).unwrap();
+        copy
+    };
+    let copies: Vec<Vec<f32>> = noise.iter().enumerate().map(copy).collect();
+    let (graph, members) = made_of(&copies, 24, 64, 2);
+    let origin = |node: u32| members[node as usize][0] as usize / COPIES;
+    let beyond = |node: u32| graph.links().of(node).iter().filter(|&&other| origin(other) != origin(node)).count();
+    let few = (0..graph.len() as u32).filter(|&node| beyond(node) < 4).count();
+    assert!(few < 20, "{few} of {} nodes have fewer than 4 links to copies of other vectors", graph.len());
+}
+
+#[test]
 fn islands_are_linked_and_full_nodes_give_up_only_links_that_no_path_needs() {
     let mut codes = Codes::new(8);
     vectors(Shape::Even, 200, 8, 3).iter().for_each(|v| {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
+use crate::compute::stop::RaiseOnDrop;
 
 /// Rounds in which vectors are inserted and removed.
 const ROUNDS: usize = 30;
@@ -69,6 +70,7 @@ fn hammer(index: &Index) {
     let kept = clustered(&mut Random::new(1), 400, 16, 8);
     let kept_slots = history.insert(index, &kept, STAYS);
     std::thread::scope(|scope| {
+        let stopping = RaiseOnDrop(&stop);
         let background = scope.spawn(|| {
             let mut linked = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -103,7 +105,7 @@ fn hammer(index: &Index) {
             history.over.store(round + 1, Ordering::Release);
             history.search(index, &query, 300, GRAPH);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         assert!(background.join().unwrap() > 0, "maintenance was starved");
     });
     assert!(searches.load(Ordering::Relaxed) > 30, "searches were starved");

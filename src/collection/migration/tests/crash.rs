@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::compute::stop::RaiseOnDrop;
 
 const DIRECTORY: &str = "COGNATE_MIGRATION_CRASH_DIRECTORY";
 /// The first number that the process may use.
@@ -34,9 +35,9 @@ fn child() {
     let gate = std::sync::RwLock::new(());
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let stopped = Stopped(&ended);
+        let ending = RaiseOnDrop(&ended);
         scope.spawn(|| {
-            let _stopped = Stopped(&ended);
+            let _ending = RaiseOnDrop(&ended);
             while !ended.load(Ordering::Relaxed) {
                 migrate(&store, &gate);
             }
@@ -53,22 +54,13 @@ fn child() {
             }
             say("done", &name, number);
         }
-        drop(stopped);
+        drop(ending);
     });
 }
 
 /// The text of a document after a change; `None`: it is removed.
 fn after(number: u64) -> Option<u64> {
     (!number.is_multiple_of(10)).then_some(number)
-}
-
-/// Ends the other thread, also by a panic.
-struct Stopped<'e>(&'e AtomicBool);
-
-impl Drop for Stopped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// One step of the migration, or its beginning, its switch or its end.

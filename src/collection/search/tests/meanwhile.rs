@@ -3,19 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::compute::stop::RaiseOnDrop;
 
 /// Runs `meanwhile` again and again in a second thread while `searches` run, also if one of those fails.
 fn during(mut meanwhile: impl FnMut() + Send, searches: impl FnOnce()) {
-    /// Ends the second thread when it is dropped.
-    struct End<'a>(&'a AtomicBool);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let ended = AtomicBool::new(false);
     std::thread::scope(|threads| {
-        let _end = End(&ended);
+        let _ending = RaiseOnDrop(&ended);
         threads.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
                 meanwhile();
