@@ -37,17 +37,6 @@ impl Stop {
     }
 }
 
-/// Raises a flag when it is dropped, so that the threads of a test end also if an assertion of the test fails.
-#[cfg(test)]
-pub(crate) struct RaiseOnDrop<'a>(pub(crate) &'a AtomicBool);
-
-#[cfg(test)]
-impl Drop for RaiseOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,8 @@ use proptest::sample::Index as Pick;
 use roaring::RoaringBitmap;
 
 use super::*;
-use crate::compute::stop::{RaiseOnDrop, Stop};
+use crate::compute::stop::Stop;
+use crate::machine::raise_on_drop::RaiseOnDrop;
 
 /// Documents by key, each with its position and its text.
 type Documents = BTreeMap<u64, (u32, String)>;

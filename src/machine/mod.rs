@@ -19,5 +19,7 @@ pub mod precedence;
 pub mod priority;
 pub mod process;
 #[cfg(test)]
+pub mod raise_on_drop;
+#[cfg(test)]
 pub mod skipped;
 pub mod team;

@@ -77,8 +77,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::super::leader::Leader;
+    use super::super::raise_on_drop::RaiseOnDrop;
     use super::*;
-    use crate::compute::stop::RaiseOnDrop;
 
     #[test]
     fn a_leader_helps_the_team_with_precedence_between_two_parts_of_its_own() {

@@ -156,8 +156,8 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     use super::super::leader::Leader;
+    use super::super::raise_on_drop::RaiseOnDrop;
     use super::*;
-    use crate::compute::stop::RaiseOnDrop;
 
     /// Leads `rounds` of `parts` with some helpers, and checks that each part ran once in each round.
     fn every_part_runs_once(helpers: usize, rounds: usize, parts: usize) {

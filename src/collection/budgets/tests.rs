@@ -15,10 +15,11 @@ use crate::collection::{
     Collection, CollectionError, CommitError, Content, DocId, Document, Filter, Full, Limit, Model, NewName, Options,
     PageSize, Patch, Settings, Store, Usage, disk, filter,
 };
-use crate::compute::stop::{RaiseOnDrop, Stop};
+use crate::compute::stop::Stop;
 use crate::compute::{Allowances, Limits};
 use crate::kernel::embedding::Embedding;
 use crate::lexical;
+use crate::machine::raise_on_drop::RaiseOnDrop;
 
 const MODEL: Model<'_> = Model { name: "m", fingerprint: "f", dimensions: 4 };
 const OWNERS: [&str; 2] = ["a", "b"];

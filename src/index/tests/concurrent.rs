@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
-use crate::compute::stop::RaiseOnDrop;
+use crate::machine::raise_on_drop::RaiseOnDrop;
 
 /// Rounds in which vectors are inserted and removed.
 const ROUNDS: usize = 30;

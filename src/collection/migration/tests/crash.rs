@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::compute::stop::RaiseOnDrop;
+use crate::machine::raise_on_drop::RaiseOnDrop;
 
 const DIRECTORY: &str = "COGNATE_MIGRATION_CRASH_DIRECTORY";
 /// The first number that the process may use.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::compute::stop::RaiseOnDrop;
+use crate::machine::raise_on_drop::RaiseOnDrop;
 
 /// Runs `meanwhile` again and again in a second thread while `searches` run, also if one of those fails.
 fn during(mut meanwhile: impl FnMut() + Send, searches: impl FnOnce()) {
