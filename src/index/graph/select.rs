@@ -13,7 +13,7 @@
 use super::codes::Codes;
 use super::links::DEGREE;
 
-/// Fewer links than these are a sign of near copies. Among texts and random vectors few nodes have fewer.
+/// Fewer links than these are a sign of near copies. Few texts have fewer: the second rule adds two links on average.
 const FEW: usize = 12;
 /// The part of its distance to the node within which a chosen one rejects a candidate of the second rule.
 const NEARER: f32 = 0.9;
