@@ -3,10 +3,10 @@
     python3 -m venv target/latency && target/latency/bin/pip install -r tests/clients/requirements.txt numpy psutil
     target/latency/bin/python benches/latency.py target/release/cognate VECTORS.npy [--model MODEL_DIR]
 
-VECTORS.npy has vectors of the model (`cognate embed -o VECTORS.npy --file TEXTS`); the last 1,000 are queries, and the others
-are loaded as documents. Each text is sent once, and the server keeps no vectors of texts. Embed, TopK by text and TopK
-by vector take turns, so that other work on the machine disturbs all of them; the last line of the first part is what a
-search adds to an embedding. The second part pauses for 20 ms between searches by vector, first alone and then while
+VECTORS.npy has vectors of the model (`cognate embed -o VECTORS.npy --file TEXTS`); the last 1,000 are queries, and the
+others are loaded as documents. Each text is sent once, and the server keeps no vectors of texts. Embed, TopK by text
+and TopK by vector take turns, so that other work on the machine disturbs all of them; the last line of the first part
+is what a search adds to an embedding. The second part pauses for 20 ms between searches by vector, first alone and then while
 `cognate upload` sends texts as fast as the server takes them, in several rounds; the ratio is that of the medians of
 the rounds' p99.
 """

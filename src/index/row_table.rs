@@ -109,7 +109,9 @@ impl RowTable {
 
     /// Prefetches what [`RowTable::get`] reads beside the row itself. The slot may be one of a table that was cleared.
     pub(super) fn prefetch(&self, slot: Slot) {
-        self.entries.get(slot.index as usize).into_iter().for_each(|entry| prefetch(from_ref(entry)));
+        if let Some(entry) = self.entries.get(slot.index as usize) {
+            prefetch(from_ref(entry));
+        }
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Vector> {
